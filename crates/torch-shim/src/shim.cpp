@@ -1,0 +1,100 @@
+// What tch does not reach. Every function returns 0, or 1 with the message in pshim_error().
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <string>
+#include <vector>
+
+namespace {
+thread_local std::string last_error;
+
+template <class F> int guarded(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const c10::Error &e) {
+    last_error = e.what_without_backtrace();
+  } catch (const std::exception &e) {
+    last_error = e.what();
+  }
+  return 1;
+}
+
+std::vector<at::Tensor> list(at::Tensor *const *p, size_t n) {
+  std::vector<at::Tensor> out;
+  out.reserve(n);
+  for (size_t i = 0; i < n; ++i) out.push_back(*p[i]);
+  return out;
+}
+} // namespace
+
+extern "C" {
+const char *pshim_error() { return last_error.c_str(); }
+
+int pshim_autocast_push(int device_type, int scalar_type, int *was_on, int *was_type) {
+  return guarded([&] {
+    const auto d = static_cast<c10::DeviceType>(device_type);
+    *was_on = at::autocast::is_autocast_enabled(d);
+    *was_type = static_cast<int>(at::autocast::get_autocast_dtype(d));
+    at::autocast::increment_nesting();
+    at::autocast::set_autocast_enabled(d, scalar_type >= 0);
+    if (scalar_type >= 0) at::autocast::set_autocast_dtype(d, static_cast<at::ScalarType>(scalar_type));
+  });
+}
+
+int pshim_autocast_pop(int device_type, int was_on, int was_type) {
+  return guarded([&] {
+    const auto d = static_cast<c10::DeviceType>(device_type);
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(d, was_on);
+    at::autocast::set_autocast_dtype(d, static_cast<at::ScalarType>(was_type));
+  });
+}
+
+int pshim_fused_adamw(at::Tensor *const *p, at::Tensor *const *g, at::Tensor *const *m, at::Tensor *const *v,
+                      at::Tensor *const *steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto ps = list(p, n), gs = list(g, n), ms = list(m, n), vs = list(v, n), ss = list(steps, n);
+    at::_fused_adamw_(ps, gs, ms, vs, {}, ss, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
+int pshim_foreach_lerp(at::Tensor *const *a, at::Tensor *const *b, size_t n, double weight) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_foreach_lerp_(list(a, n), list(b, n), weight);
+  });
+}
+
+int pshim_foreach_mul(at::Tensor *const *a, size_t n, double factor) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_foreach_mul_(list(a, n), factor);
+  });
+}
+
+int pshim_global_norm(at::Tensor *const *a, size_t n, at::Tensor **out) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    *out = new at::Tensor(at::stack(at::_foreach_norm(list(a, n), 2)).norm());
+  });
+}
+
+int pshim_channels_last(at::Tensor *a, at::Tensor **out) {
+  return guarded([&] { *out = new at::Tensor(a->contiguous(at::MemoryFormat::ChannelsLast)); });
+}
+
+int pshim_is_channels_last(at::Tensor *a) { return a->dim() == 4 && a->is_contiguous(at::MemoryFormat::ChannelsLast); }
+
+const char *pshim_cpu_capability() {
+  static const std::string s = at::get_cpu_capability();
+  return s.c_str();
+}
+
+const char *pshim_show_config() {
+  static const std::string s = at::show_config() + at::get_parallel_info();
+  return s.c_str();
+}
+}
