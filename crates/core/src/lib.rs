@@ -1,1 +1,43 @@
-//! x
+//! The vocabulary of Pentimento: levels of noise, addressed randomness, parameters, and the few traits that networks,
+//! samplers, losses and encoders share. No input or output happens here.
+//!
+//! # Symbols
+//! | symbol | code | meaning, range |
+//! |---|---|---|
+//! | x_0 | `x0` | clean data, always |
+//! | eps | `eps` | unit Gaussian noise |
+//! | x_t | `xt` | noisy state, `alpha * x0 + sigma * eps` |
+//! | t | `t` | time in [0, 1]: 0 = data, 1 = noise |
+//! | alpha, sigma | `alpha`, `sigma` | coefficients at t |
+//! | s | `s` | EDM noise level sigma/alpha (infinite at the end of a straight flow: pass a [`Level`]) |
+//! | lambda | `logsnr` | ln(alpha^2 / sigma^2) |
+//! | v | `v` | `alpha * eps - sigma * x0` |
+//! | u | `u` | velocity d xt/dt of a path |
+//! | D, eps-hat | `x0_hat`, `eps_hat` | predictions |
+//! | z, h, c, y | `z`, `h`, `c`, `y` | latent, hidden, condition, label |
+//! | w | `scale` | guidance scale; 1 = no guidance |
+//!
+//! Axes: B batch, C channels, H W space, T tokens, D width, K classes. Images are `[B, C, H, W]` in [-1, 1], tokens `[B, T, D]`.
+
+mod batch;
+mod denoiser;
+mod error;
+mod learner;
+mod level;
+mod network;
+pub mod noise;
+pub mod optim;
+mod params;
+
+pub use batch::{Batch, Draw, HostBatch};
+pub use denoiser::{Codec, Condition, Denoised, Denoiser, Encoder, NO_LABEL};
+pub use error::Error;
+pub use learner::{At, Learner, Objective, Terms};
+pub use level::Level;
+pub use network::{Network, Tap};
+pub use noise::{Draws, Noise, Stream};
+pub use params::{Param, Params, Role, Scope};
+
+/// A version of the arithmetic: raised whenever a change of layout, precision or order of operations moves results.
+/// Checkpoints and evidence carry it.
+pub const NUMERICS: u32 = 1;

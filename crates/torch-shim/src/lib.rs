@@ -24,6 +24,8 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         eps: f64,
+        grad_scale: *mut C_tensor,
+        found_inf: *mut C_tensor,
     ) -> c_int;
     fn pshim_foreach_lerp(a: *const *mut C_tensor, b: *const *mut C_tensor, n: usize, weight: f64) -> c_int;
     fn pshim_foreach_mul(a: *const *mut C_tensor, n: usize, factor: f64) -> c_int;
@@ -106,8 +108,12 @@ pub struct AdamW {
 
 /// One AdamW step over all parameters in one kernel, in place; increments every entry of `steps` (f32 scalars).
 ///
+/// Gradients are first divided by `divisor`; where `skip` is 1 nothing changes. Both are f32 scalars on the device, so
+/// clipping and the test for non-finite gradients need no pass over the gradients and no wait.
+///
 /// # Shapes
 /// All five lists have the same length; entry i of `p`, `g`, `m`, `v` has the same shape and layout.
+#[expect(clippy::too_many_arguments, reason = "the kernel's own list")]
 pub fn fused_adamw(
     p: &[Tensor],
     g: &[Tensor],
@@ -115,6 +121,8 @@ pub fn fused_adamw(
     v: &[Tensor],
     steps: &[Tensor],
     c: AdamW,
+    divisor: &Tensor,
+    skip: &Tensor,
 ) -> Result<(), TchError> {
     if [g.len(), m.len(), v.len(), steps.len()] != [p.len(); 4] {
         return Err(TchError::Torch(format!("fused_adamw: {} parameters, {} gradients", p.len(), g.len())));
@@ -123,8 +131,9 @@ pub fn fused_adamw(
         return Ok(());
     }
     // The counters advance here because the kernel reads them for its bias correction and leaves them alone.
+    let advance = 1.0 - skip;
     for s in steps {
-        let _ = s.shallow_clone().f_add_scalar_(1.0)?;
+        let _ = s.shallow_clone().f_add_(&advance)?;
     }
     let (p, g, m, v, s) = (pointers(p), pointers(g), pointers(m), pointers(v), pointers(steps));
     // SAFETY: the lists have equal length and hold live tensors borrowed for the call.
@@ -141,6 +150,8 @@ pub fn fused_adamw(
             c.beta2,
             c.weight_decay,
             c.eps,
+            divisor.as_ptr().cast_mut(),
+            skip.as_ptr().cast_mut(),
         )
     })
 }
@@ -218,7 +229,17 @@ mod tests {
             let g = [0.5 * f64::from(step), -1.0];
             let gt = Tensor::from_slice(&[g[0] as f32, g[1] as f32]);
             let one = |t: &Tensor| vec![t.shallow_clone()];
-            fused_adamw(&one(&p), &[gt], &one(&m), &one(&v), &one(&s), c).unwrap();
+            fused_adamw(
+                &one(&p),
+                &[gt],
+                &one(&m),
+                &one(&v),
+                &one(&s),
+                c,
+                &Tensor::from(1.0_f32),
+                &Tensor::from(0.0_f32),
+            )
+            .unwrap();
             for i in 0..2 {
                 pe[i] *= 1.0 - c.lr * c.weight_decay;
                 me[i] = c.beta1 * me[i] + (1.0 - c.beta1) * g[i];

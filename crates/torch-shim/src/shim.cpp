@@ -53,11 +53,13 @@ int pshim_autocast_pop(int device_type, int was_on, int was_type) {
 }
 
 int pshim_fused_adamw(at::Tensor *const *p, at::Tensor *const *g, at::Tensor *const *m, at::Tensor *const *v,
-                      at::Tensor *const *steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps) {
+                      at::Tensor *const *steps, size_t n, double lr, double beta1, double beta2, double weight_decay, double eps,
+                      at::Tensor *grad_scale, at::Tensor *found_inf) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto ps = list(p, n), gs = list(g, n), ms = list(m, n), vs = list(v, n), ss = list(steps, n);
-    at::_fused_adamw_(ps, gs, ms, vs, {}, ss, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
+    at::_fused_adamw_(ps, gs, ms, vs, {}, ss, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false,
+                      *grad_scale, *found_inf);
   });
 }
 
