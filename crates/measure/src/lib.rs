@@ -1,1 +1,52 @@
-//! x
+//! Probes and measures over host arrays: what a representation holds, and how close generated items come to real ones.
+//!
+//! Everything here takes [`Features`] (rows of numbers, whoever made them) and returns a number with its uncertainty. No tensor
+//! library, no files, no model: an encoder's output is a matrix by the time it arrives. Arithmetic is in f64 over features stored
+//! in f32, on all cores, and gives the same bits whatever the number of threads.
+//!
+//! - Reading a representation: [`probe()`] fits a linear or nearest-neighbour read-out and gives its score on held-out items with
+//!   an interval; [`difference`] compares two such probes on the same items. Below them [`LogisticProblem`], [`RidgeProblem`], [`Knn`].
+//! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`].
+//! - Judging: [`accuracy`], [`r2`], [`agreement`](agreement()) with a Wilson interval, [`Bootstrap`] for anything else.
+
+#![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation, reason = "tests pin exact numbers"))]
+
+mod agreement;
+mod bootstrap;
+mod coverage;
+mod curvature;
+mod draw;
+mod error;
+mod features;
+#[cfg(test)]
+mod fixture;
+mod frechet;
+mod gram;
+mod knn;
+mod ks;
+mod lbfgs;
+mod logistic;
+mod neighbours;
+mod probe;
+mod ridge;
+mod score;
+mod split;
+mod standardise;
+mod target;
+
+pub use agreement::{Proportion, agreement};
+pub use bootstrap::{Bootstrap, Interval};
+pub use coverage::{DensityCoverage, PrecisionRecall, density_coverage, precision_recall};
+pub use error::{Error, Result};
+pub use features::Features;
+pub use frechet::{FrechetDistance, Gaussian, frechet};
+pub use knn::{Knn, Neighbour, Vote};
+pub use ks::kolmogorov_smirnov;
+pub use logistic::{FitOptions, Logistic, LogisticProblem};
+pub use neighbours::Metric;
+pub use probe::{Choice, Difference, Kind, ProbeConfig, ProbeResult, difference, probe};
+pub use ridge::{Ridge, RidgeProblem};
+pub use score::{accuracy, r2};
+pub use split::{Fractions, Splits, split};
+pub use standardise::Standardiser;
+pub use target::{Outcomes, Part, ScoreName, Target};
