@@ -1,0 +1,71 @@
+//! The list of rules, and what is printed of them.
+
+#![expect(clippy::print_stderr, reason = "a command line speaks")]
+
+use super::source::{Fault, Source};
+use super::{built, shape, source, text, walls};
+use crate::tally::Totals;
+use anyhow::Result;
+use std::path::Path;
+
+/// A rule over the texts of the checkout.
+type Rule = (&'static str, fn(&[Source]) -> Vec<Fault>);
+
+/// In the order of `ARCHITECTURE.md`: walls, shape, text.
+const RULES: [Rule; 18] = [
+    ("arrows between crates point one way", walls::arrows),
+    ("what has no network does not name one", walls::no_networks),
+    ("only io touches bytes", walls::only_io_touches_bytes),
+    ("only core draws random numbers", walls::only_core_draws),
+    ("no global state", walls::no_global_state),
+    ("every crate takes the lints of the workspace", walls::lints_taken),
+    ("no file is named for being left over", shape::names),
+    ("crates/x/src/topic/thing.rs is the deepest", shape::depth),
+    ("a folder has four files", shape::four_files),
+    ("no file is longer than 700 lines", shape::length),
+    ("mod.rs holds no code", shape::no_code_in_mod),
+    ("no test is ignored", text::no_ignored_tests),
+    ("what is to do has an issue number", text::numbered_todos),
+    ("unsafe is argued for", text::argued_unsafe),
+    ("no blanks at the end of a line", text::no_trailing_blanks),
+    ("no path of one machine", text::no_machine_paths),
+    ("a path in the documents is there", text::paths_are_there),
+    ("a command in the README is there", built::commands_are_there),
+];
+
+/// Prints every fault and a closing line; true if there is none.
+pub fn run(root: &Path) -> Result<bool> {
+    let totals = check(root)?;
+    eprintln!("tidy: {totals}");
+    Ok(totals.failed == 0)
+}
+
+/// Counts one check per rule, and prints the faults of those that do not hold.
+pub fn check(root: &Path) -> Result<Totals> {
+    let sources = source::read(root)?;
+    let mut totals = Totals::default();
+    for (name, rule) in RULES {
+        totals += report(name, &rule(&sources));
+    }
+    match built::links_no_cuda(root)? {
+        Some(faults) => totals += report(built::LINKS, &faults),
+        None => {
+            eprintln!("skipped: {}: the program is not built", built::LINKS);
+            totals.skipped += 1;
+        }
+    }
+    Ok(totals)
+}
+
+fn report(name: &str, faults: &[Fault]) -> Totals {
+    if !faults.is_empty() {
+        eprintln!("tidy: {name}:");
+    }
+    for Fault { path, line, what } in faults {
+        match line {
+            0 => eprintln!("  {path}: {what}"),
+            _ => eprintln!("  {path}:{line}: {what}"),
+        }
+    }
+    Totals::one(faults.is_empty())
+}
