@@ -1,1 +1,63 @@
-fn main() {}
+//! `pentimento`: train, draw, read and measure diffusion models and latent spaces.
+//!
+//! Output for people goes to stderr, results to stdout. Exit codes: 0 done, 1 the result is negative, 2 wrong usage or
+//! input, 3 the machine or its disk, 4 interrupted and resumable.
+
+mod doctor;
+mod exit;
+mod sample;
+mod terminal;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "pentimento", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads of libtorch's kernels; all cores if absent.
+    #[arg(long, global = true, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: Option<i32>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a recipe, or continue where it stopped.
+    Train(train::Args),
+    /// Draw pictures from a run.
+    Sample(sample::Args),
+    /// Print what was found on this machine: libtorch, processor, CUDA, data, disk.
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(exit::USAGE_CODE) } else { ExitCode::SUCCESS };
+        }
+    };
+    keep_freed_memory();
+    if let Some(n) = cli.threads {
+        tch::set_num_threads(n);
+    }
+    let work = move || match cli.command {
+        Command::Train(a) => train::run(&a),
+        Command::Sample(a) => sample::run(&a),
+        Command::Doctor(a) => doctor::run(&a),
+    };
+    exit::guard(work)
+}
+
+/// Lets the allocator keep what large tensors free instead of returning it to the system page by page: every step
+/// allocates the same sizes again, and page faults would cost a large share of it.
+fn keep_freed_memory() {
+    // SAFETY: sets two tunables of the allocator before any thread exists.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}

@@ -73,16 +73,14 @@ pub struct Denoised {
     pub variance: Option<Tensor>,
 }
 
-/// Anything that maps a noisy state to an estimate of the clean one.
-pub trait Denoiser: Send {
+/// Anything that maps a noisy state to an estimate of the clean one. Not `Send` by itself, so that guidance can wrap a
+/// borrowed denoiser; one that owns its network is.
+pub trait Denoiser {
     /// `x`: `[B, ...]` at `level` (one entry, or one per sample).
     fn denoise(&self, x: &Tensor, level: &Level, c: &Condition) -> Denoised;
 }
 
-impl<D: Denoiser + ?Sized> Denoiser for &D
-where
-    for<'a> &'a D: Send,
-{
+impl<D: Denoiser + ?Sized> Denoiser for &D {
     fn denoise(&self, x: &Tensor, level: &Level, c: &Condition) -> Denoised {
         (**self).denoise(x, level, c)
     }

@@ -32,7 +32,7 @@ mod params;
 pub use batch::{Batch, Draw, HostBatch};
 pub use denoiser::{Codec, Condition, Denoised, Denoiser, Encoder, NO_LABEL};
 pub use error::Error;
-pub use learner::{At, Learner, Objective, Terms};
+pub use learner::{At, Learner, Objective, SingleLoss, Terms};
 pub use level::Level;
 pub use network::{Network, Tap};
 pub use noise::{Draws, Noise, Stream};

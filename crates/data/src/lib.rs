@@ -1,1 +1,23 @@
-//! x
+//! What models learn from: procedural worlds with exact factors, data sets over the readers of `pentimento-io`, and the
+//! loader that makes batches of them on other threads.
+
+pub mod bouncing;
+pub mod catalogue;
+mod check;
+mod dataset;
+mod digits;
+mod error;
+mod loader;
+pub mod sprites;
+pub mod scenes;
+mod source;
+pub mod toy;
+mod transform;
+
+pub use check::{Report, check};
+pub use dataset::{Bytes, Dataset, Subset};
+pub use digits::digits;
+pub use error::Error;
+pub use loader::{Loader, LoaderConfig};
+pub use source::{NAMES, Open, Opened, data_folders, open};
+pub use transform::{Augment, fit};

@@ -4,7 +4,42 @@
 //! compile, cheap to fuzz and usable before any tensor exists.
 
 pub mod array;
+pub mod atomic;
+pub mod axis;
+pub mod chart;
+pub mod cifar;
+pub mod detect;
+pub mod dsprites;
+pub mod edm_zip;
 mod error;
+pub mod events;
+pub mod features;
+pub mod folder;
+pub mod fuzz;
+pub mod hf_parquet;
+pub mod http;
+pub mod idx;
+pub mod items;
+pub mod jsonl;
+pub mod limits;
+pub mod lock;
+pub mod npy;
+pub mod npz;
+mod parquet_pages;
+pub mod picture;
+pub mod plots;
+pub mod png_out;
+pub mod read_back;
+pub mod report;
+pub mod safetensors;
+mod scalar;
+pub mod shards;
+pub mod source;
+pub mod system;
+pub mod table;
+pub mod text;
+pub mod weights;
+mod zip_members;
 
 pub use array::{Array, Values};
 pub use error::{Error, Result};

@@ -1,1 +1,36 @@
-//! x
+//! Backbones: the DiT, the ADM U-Net and a small convolutional judge, with the parameter names of the PyTorch originals,
+//! so that published weights load by name.
+//!
+//! A [`NetworkConfig`] is checked into a plan before the first tensor exists; a plan knows its parameters and its
+//! multiply-adds, and builds a [`pentimento_core::Network`].
+
+pub mod attention;
+#[cfg(test)]
+mod checks;
+pub mod cnn;
+mod config;
+mod cost;
+pub mod diffusers;
+mod diffusers_config;
+pub mod dit;
+mod error;
+mod gates;
+pub mod label;
+pub mod layers;
+pub mod time;
+pub mod unet;
+pub mod unet_config;
+mod unet_plan;
+pub mod weights;
+
+pub use cnn::{Cnn, CnnConfig};
+pub use config::NetworkConfig;
+pub use cost::Cost;
+pub use dit::{Arithmetic, DitConfig, DitPlan};
+pub use error::Error;
+pub use gates::open_gates;
+pub use unet_config::UnetConfig;
+pub use unet_plan::UnetPlan;
+
+/// Channels, height and width of the images a network reads.
+pub type Input = [i64; 3];

@@ -1,1 +1,25 @@
-//! x
+//! From recipe to plan to run: what is typed is checked once, before the first tensor; the loop trains any `Learner`,
+//! averages, logs, draws, saves, and continues bit for bit after an interruption.
+
+mod checkpoint;
+mod draw;
+mod ema;
+mod error;
+mod folder;
+mod model;
+mod monitor;
+mod plan;
+mod recipe;
+mod schedule;
+mod training;
+
+pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, migrate};
+pub use draw::{Drawing, Drawn, Model, PictureText, bytes, default_out, is_run};
+pub use ema::Ema;
+pub use error::Error;
+pub use folder::RunFolder;
+pub use monitor::{Monitor, Progress, Silent};
+pub use plan::{Options, Parts, Plan, Signature, parse_device};
+pub use recipe::{DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, nearest};
+pub use schedule::{ema_weight, learning_rate};
+pub use training::{Ending, train};

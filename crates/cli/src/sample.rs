@@ -1,0 +1,128 @@
+//! `pentimento sample`
+
+use crate::exit::{DONE, Outcome};
+use crate::terminal::{result, say, steps_bar};
+use pentimento_diffusion::{Grid, Sampler};
+use pentimento_io::{Array, Values, atomic, npz, png_out};
+use pentimento_train::{Drawing, Model, bytes, default_out, parse_device};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run folder, or a model.safetensors.
+    run: PathBuf,
+    /// Number of pictures.
+    #[arg(short, default_value_t = 16)]
+    n: usize,
+    /// Class of all pictures, by name or number; in turn through all classes if absent.
+    #[arg(long)]
+    class: Option<String>,
+    /// Steps of the sampler; the recipe's if absent, like all below.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// euler, heun, ddim, ancestral, dpmpp_2m, ...
+    #[arg(long)]
+    sampler: Option<Sampler>,
+    /// Spacing of the steps: uniform, karras, logsnr
+    #[arg(long)]
+    grid: Option<Grid>,
+    /// Guidance scale, 1 = none.
+    #[arg(long, visible_alias = "cfg-scale")]
+    guidance: Option<f64>,
+    /// Times between which guidance acts: --interval 0.2,0.8
+    #[arg(long, value_delimiter = ',', num_args = 2)]
+    interval: Option<Vec<f64>>,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Number of the first picture: sample 17 is the same picture in every batch.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Pictures at once.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// Folder for the pictures; <run>/drawn if absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Also write samples.npz in the layout of the ADM evaluator.
+    #[arg(long)]
+    npz: bool,
+    /// Write the grid only, no single pictures.
+    #[arg(long)]
+    grid_only: bool,
+    /// cpu, cuda or cuda:<n>
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let started = Instant::now();
+    anyhow::ensure!(args.n > 0, "-n = 0; must be at least 1");
+    let model = Model::open(&args.run, parse_device(&args.device)?)?;
+    let mut drawing = Drawing { n: args.n, seed: args.seed, first: args.first, batch: args.batch, ..Drawing::of(&model.recipe) };
+    let how = &mut drawing.how;
+    how.steps = args.steps.unwrap_or(how.steps);
+    how.sampler = args.sampler.unwrap_or(how.sampler);
+    how.grid = args.grid.unwrap_or(how.grid);
+    how.guidance = args.guidance.unwrap_or(how.guidance);
+    if let Some([lo, hi]) = args.interval.as_deref() {
+        how.interval = [*lo, *hi];
+    }
+    drawing.check()?;
+    drawing.class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
+    let bar = steps_bar("drawing");
+    let drawn = drawing.run(&model, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let out = args.out.clone().unwrap_or_else(|| default_out(&args.run));
+    std::fs::create_dir_all(&out).map_err(|e| pentimento_io::Error::os(&out, "make", e))?;
+    let pictures = bytes(&drawn.x);
+    if !args.grid_only {
+        for (i, picture) in pictures.iter().enumerate() {
+            let text = drawing.text(&model, Some(i));
+            let png = png_out::encode(picture, &[("parameters", &text.parameters), ("pentimento", &text.plan)])?;
+            atomic::write_bytes(&out.join(format!("{:06}.png", args.first + i as u64)), &png)?;
+            if i == 0 {
+                say(&format!("first picture after {:.2} s", started.elapsed().as_secs_f64()));
+            }
+        }
+    }
+    let grid = out.join("grid.png");
+    atomic::write_bytes(&grid, &drawing.grid(&drawn, &model)?)?;
+    if args.npz {
+        let path = out.join("samples.npz");
+        write_npz(&path, &pictures, &drawn.y)?;
+        result(&path.display().to_string());
+    }
+    result(&grid.display().to_string());
+    Ok(DONE)
+}
+
+/// Pictures as the ADM evaluator reads them: `arr_0` bytes `[N, H, W, 3]`, `arr_1` labels.
+fn write_npz(path: &Path, pictures: &[Array], labels: &[i64]) -> anyhow::Result<()> {
+    let Some(first) = pictures.first() else { return Ok(()) };
+    let [h, w, c] = [first.shape()[0], first.shape()[1], first.shape()[2]];
+    let mut bytes = Vec::with_capacity(pictures.len() * h * w * 3);
+    for picture in pictures {
+        if let Values::U8(pixels) = picture.values() {
+            // Grey pictures become three equal channels: the evaluators know colour only.
+            bytes.extend(pixels.chunks(c).flat_map(|p| if c == 1 { [p[0]; 3] } else { [p[0], p[1], p[2]] }));
+        }
+    }
+    let images = Array::new(vec![pictures.len(), h, w, 3], Values::U8(bytes));
+    let labels = Array::new(vec![labels.len()], Values::I64(labels.to_vec()));
+    let mut arrays = vec![("arr_0", &images)];
+    if let Values::I64(l) = labels.values()
+        && l.iter().all(|&y| y >= 0)
+    {
+        arrays.push(("arr_1", &labels));
+    }
+    Ok(atomic::write_atomic(path, |w| {
+        let mut buffer = std::io::Cursor::new(Vec::new());
+        npz::write(&mut buffer, arrays)?;
+        std::io::Write::write_all(w, buffer.get_ref())
+    })?)
+}

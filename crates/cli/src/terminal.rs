@@ -1,0 +1,115 @@
+//! What a person sees while work goes on.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pentimento_train::{Monitor, Progress};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Lets Ctrl-C and a termination signal end the work in good order; a second one ends it at once.
+pub fn catch_interrupts() {
+    // A second handler in the same process is refused; the first stays in place, which is what is wanted.
+    let _ = ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+}
+
+/// Whether an interrupt arrived.
+pub fn interrupted() -> bool {
+    STOP.load(Ordering::SeqCst)
+}
+
+/// A line for people.
+#[expect(clippy::print_stderr, reason = "output for people goes to stderr")]
+pub fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A result.
+#[expect(clippy::print_stdout, reason = "results go to stdout")]
+pub fn result(line: &str) {
+    println!("{line}");
+}
+
+/// Progress of training: rate, time left, loss, memory. On a terminal a bar; in a file a line every ten seconds.
+pub struct TrainBar {
+    bar: ProgressBar,
+    last_line: Instant,
+}
+
+impl TrainBar {
+    /// A bar over a number of images.
+    pub fn new(total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(4));
+        bar.set_style(style("{bar:28} {percent:>3}% {human_pos}/{human_len} images  {msg}"));
+        Self { bar, last_line: Instant::now() }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
+/// Seconds as `1 h 02 min`, `3 min 05 s` or `12 s`.
+pub fn duration(seconds: f64) -> String {
+    let s = Duration::from_secs_f64(seconds.clamp(0.0, 1e9)).as_secs();
+    match (s.div_euclid(3600), s.div_euclid(60) % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+impl Monitor for TrainBar {
+    fn progress(&mut self, p: &Progress) {
+        let text = format!(
+            "{:.0}/s, {} left, loss {:.4}, {:.0} MiB (peak {:.0})",
+            p.rate,
+            duration(p.eta_s),
+            p.loss,
+            p.memory_mib,
+            p.peak_mib
+        );
+        self.bar.set_position(p.images.min(p.total));
+        if self.bar.is_hidden() && (self.last_line.elapsed().as_secs() >= 10 || p.images >= p.total) {
+            say(&format!("{:>5.1}%  {} images, {text}", 100.0 * p.images as f64 / p.total.max(1) as f64, p.images));
+            self.last_line = Instant::now();
+        }
+        self.bar.set_message(text);
+    }
+
+    fn say(&mut self, line: &str) {
+        if self.bar.is_hidden() { say(line) } else { self.bar.println(line) }
+    }
+
+    fn stop(&mut self) -> bool {
+        interrupted()
+    }
+}
+
+impl Drop for TrainBar {
+    fn drop(&mut self) {
+        self.bar.finish();
+    }
+}
+
+/// A bar over counted pieces of work.
+pub fn steps_bar(what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    bar.set_style(style("{msg} {bar:28} {pos}/{len}  {eta} left"));
+    bar.set_message(what.to_owned());
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_naturally() {
+        assert_eq!([duration(5.2), duration(185.0), duration(3725.0)], ["5 s", "3 min 05 s", "1 h 02 min"]);
+    }
+}

@@ -1,0 +1,256 @@
+use crate::choice::{Choices, by_name, checked};
+use pentimento_core::{Error, Level};
+use serde::{Deserialize, Serialize};
+use std::f64::consts::FRAC_PI_2;
+
+/// A noising process `xt = alpha(t) x0 + sigma(t) eps`, t from 0 (data) to 1 (noise).
+///
+/// As text, in recipes and on the command line: `flow`, `vp_linear(beta_min, beta_max)`, `vp_cosine(s)`, `edm`; numbers
+/// may be left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Path {
+    /// Straight flow: alpha = 1 - t, sigma = t (Liu et al. 2022, arXiv 2209.03003; Lipman et al. 2022, arXiv 2210.02747,
+    /// with their time reversed).
+    #[default]
+    Flow,
+    /// Variance preserving with beta(t) = beta_min + t (beta_max - beta_min):
+    /// ln alpha = -t^2 (beta_max - beta_min) / 4 - t beta_min / 2 (Song et al. 2021, arXiv 2011.13456, eq. 33).
+    VpLinear {
+        /// beta(0); 0.1 in the paper.
+        beta_min: f64,
+        /// beta(1); 20 in the paper.
+        beta_max: f64,
+    },
+    /// Variance preserving with alpha = cos(pi/2 (t + s)/(1 + s)) / cos(pi/2 s/(1 + s)) (Nichol and Dhariwal 2021,
+    /// arXiv 2102.09672, eq. 17, where alpha-bar is its square); alpha(1) = 0.
+    VpCosine {
+        /// Offset that keeps sigma from rising too slowly; 0.008 in the paper.
+        s: f64,
+    },
+    /// Variance exploding: alpha = 1, sigma = [`EDM_S_MAX`] t, so that a step in t is a step in the noise level s of
+    /// Karras et al. 2022 (arXiv 2206.00364).
+    Edm,
+}
+
+/// Noise level at the end of the EDM path (Karras et al. 2022, table 1).
+pub const EDM_S_MAX: f64 = 80.0;
+
+impl Path {
+    const CHOICES: Choices = Choices {
+        what: "path",
+        list: &[("flow", &[]), ("vp_linear", &[0.1, 20.0]), ("vp_cosine", &[0.008]), ("edm", &[])],
+    };
+
+    fn build(place: usize, n: &[f64]) -> Result<Self, Error> {
+        Ok(match place {
+            0 => Self::Flow,
+            1 => Self::VpLinear {
+                beta_min: checked("beta_min of vp_linear", n[0], n[0] > 0.0, "above 0")?,
+                beta_max: checked("beta_max of vp_linear", n[1], n[1] > n[0], "above beta_min")?,
+            },
+            2 => Self::VpCosine { s: checked("s of vp_cosine", n[0], (0.0..1.0).contains(&n[0]), "in [0, 1)")? },
+            _ => Self::Edm,
+        })
+    }
+
+    fn parts(&self) -> (usize, Vec<f64>) {
+        match *self {
+            Self::Flow => (0, vec![]),
+            Self::VpLinear { beta_min, beta_max } => (1, vec![beta_min, beta_max]),
+            Self::VpCosine { s } => (2, vec![s]),
+            Self::Edm => (3, vec![]),
+        }
+    }
+
+    /// Coefficient of the data.
+    pub fn alpha(&self, t: f64) -> f64 {
+        match *self {
+            Self::Flow => 1.0 - t,
+            Self::VpLinear { beta_min, beta_max } => (-integral(beta_min, beta_max, t)).exp(),
+            // sin of the complement: exactly 0 at t = 1, where cos(pi/2) is not.
+            Self::VpCosine { s } => {
+                if t <= 0.0 {
+                    1.0
+                } else {
+                    (FRAC_PI_2 * (1.0 - t) / (1.0 + s)).sin() / offset(s).cos()
+                }
+            }
+            Self::Edm => 1.0,
+        }
+    }
+
+    /// Coefficient of the noise.
+    pub fn sigma(&self, t: f64) -> f64 {
+        match *self {
+            Self::Flow => t,
+            Self::VpLinear { beta_min, beta_max } => (-(-2.0 * integral(beta_min, beta_max, t)).exp_m1()).sqrt(),
+            // 1 - cos^2 b / cos^2 a = sin(b - a) sin(b + a) / cos^2 a: no cancellation at small t.
+            Self::VpCosine { s } => {
+                let (a, b) = (offset(s), FRAC_PI_2 * (t + s) / (1.0 + s));
+                ((FRAC_PI_2 * t / (1.0 + s)).sin() * (a + b).sin()).max(0.0).sqrt() / a.cos()
+            }
+            Self::Edm => EDM_S_MAX * t,
+        }
+    }
+
+    /// d alpha / dt.
+    pub fn d_alpha(&self, t: f64) -> f64 {
+        match *self {
+            Self::Flow => -1.0,
+            Self::VpLinear { beta_min, beta_max } => -0.5 * (beta_min + t * (beta_max - beta_min)) * self.alpha(t),
+            Self::VpCosine { s } => {
+                let rate = FRAC_PI_2 / (1.0 + s);
+                -rate * (rate * (1.0 - t)).cos() / offset(s).cos()
+            }
+            Self::Edm => 0.0,
+        }
+    }
+
+    /// d sigma / dt; infinite at t = 0 of the variance-preserving paths, where sigma grows like sqrt(t) (except
+    /// `vp_cosine(0)`, whose sigma is a sine).
+    pub fn d_sigma(&self, t: f64) -> f64 {
+        match *self {
+            Self::Flow => 1.0,
+            Self::Edm => EDM_S_MAX,
+            Self::VpCosine { s: 0.0 } => FRAC_PI_2 * (FRAC_PI_2 * t).cos(),
+            // alpha^2 + sigma^2 = 1
+            Self::VpLinear { .. } | Self::VpCosine { .. } => -self.alpha(t) * self.d_alpha(t) / self.sigma(t),
+        }
+    }
+
+    /// ln(alpha^2 / sigma^2); infinite where alpha or sigma is 0.
+    pub fn logsnr(&self, t: f64) -> f64 {
+        2.0 * (self.alpha(t).ln() - self.sigma(t).ln())
+    }
+
+    /// The time at which the path has a log-SNR; 0 or 1 for values beyond its ends.
+    pub fn t_of_logsnr(&self, logsnr: f64) -> f64 {
+        let t = match *self {
+            Self::Flow => 1.0 / (1.0 + (0.5 * logsnr).exp()),
+            Self::VpLinear { beta_min, beta_max } => {
+                // -ln alpha = softplus(-logsnr) / 2 = (beta_max - beta_min) t^2 / 4 + beta_min t / 2, solved for 1/t.
+                let a = 0.5 * softplus(-logsnr);
+                let b = 0.5 * beta_min / a;
+                2.0 / (b + (b * b + (beta_max - beta_min) / a).sqrt())
+            }
+            Self::VpCosine { s } => {
+                let alpha = (-0.5 * softplus(-logsnr)).exp();
+                if s == 0.0 {
+                    (-0.5 * logsnr).exp().atan() / FRAC_PI_2
+                } else {
+                    1.0 - (alpha * offset(s).cos()).asin() * (1.0 + s) / FRAC_PI_2
+                }
+            }
+            Self::Edm => (-0.5 * logsnr).exp() / EDM_S_MAX,
+        };
+        t.clamp(0.0, 1.0)
+    }
+
+    /// The time at which sigma / alpha is s; 1 for values beyond the end.
+    pub fn t_of_s(&self, s: f64) -> f64 {
+        match self {
+            // Exact at both ends, without a logarithm.
+            Self::Flow if s.is_infinite() => 1.0,
+            Self::Flow => s / (1.0 + s),
+            Self::Edm => (s / EDM_S_MAX).min(1.0),
+            _ if s <= 0.0 => 0.0,
+            _ => self.t_of_logsnr(-2.0 * s.ln()),
+        }
+    }
+
+    /// The level at a time, shared by a batch.
+    pub fn level(&self, t: f64) -> Level {
+        Level::one(t, self.alpha(t), self.sigma(t))
+    }
+
+    /// One level per sample.
+    pub fn levels(&self, t: &[f64]) -> Level {
+        Level {
+            t: t.to_vec(),
+            alpha: t.iter().map(|&t| self.alpha(t)).collect(),
+            sigma: t.iter().map(|&t| self.sigma(t)).collect(),
+        }
+    }
+}
+
+by_name!(Path);
+
+/// Half the integral of beta from 0 to t.
+fn integral(beta_min: f64, beta_max: f64, t: f64) -> f64 {
+    0.25 * t * t * (beta_max - beta_min) + 0.5 * t * beta_min
+}
+
+fn offset(s: f64) -> f64 {
+    FRAC_PI_2 * s / (1.0 + s)
+}
+
+/// ln(1 + e^x) without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+pub(crate) const ALL: [Path; 4] =
+    [Path::Flow, Path::VpLinear { beta_min: 0.1, beta_max: 20.0 }, Path::VpCosine { s: 0.008 }, Path::Edm];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derivatives_agree_with_differences_and_inverses_invert() {
+        for p in ALL {
+            for i in 1..20 {
+                let (t, h) = (f64::from(i) / 20.0, 1e-6);
+                let da = (p.alpha(t + h) - p.alpha(t - h)) / (2.0 * h);
+                let ds = (p.sigma(t + h) - p.sigma(t - h)) / (2.0 * h);
+                assert!((da - p.d_alpha(t)).abs() < 1e-7 && (ds - p.d_sigma(t)).abs() < 1e-6, "{p} at {t}");
+                assert!((p.t_of_logsnr(p.logsnr(t)) - t).abs() < 1e-12, "{p} at {t}");
+                assert!((p.t_of_s(p.sigma(t) / p.alpha(t)) - t).abs() < 1e-12, "{p} at {t}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_start_at_the_data_and_end_at_the_noise() {
+        for p in ALL {
+            assert!(p.sigma(0.0) == 0.0 && (p.alpha(0.0) - 1.0).abs() < 1e-15, "{p}");
+            let end = p.level(1.0);
+            match p {
+                Path::Flow | Path::VpCosine { .. } => {
+                    assert!(end.alpha[0] == 0.0 && (end.sigma[0] - 1.0).abs() < 1e-15, "{p}");
+                }
+                // python: math.exp(-0.25*19.9 - 0.05) = 0.0065715...
+                Path::VpLinear { .. } => assert!((end.alpha[0] - (-5.025_f64).exp()).abs() < 1e-15),
+                Path::Edm => assert!((end.sigma[0] - 80.0).abs() < 1e-12),
+            }
+            assert!((p.t_of_logsnr(f64::NEG_INFINITY) - 1.0).abs() < 1e-12, "{p}");
+            assert!(p.t_of_logsnr(f64::INFINITY).abs() < 1e-12, "{p}");
+        }
+    }
+
+    #[test]
+    fn preserving_paths_preserve_variance_down_to_tiny_times() {
+        for p in &ALL[1..3] {
+            for t in [1e-12, 1e-6, 0.1, 0.5, 0.999] {
+                let (a, s) = (p.alpha(t), p.sigma(t));
+                assert!((a * a + s * s - 1.0).abs() < 1e-14, "{p} at {t}");
+                assert!(s > 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn names_round_trip_and_errors_list_the_choices() {
+        for p in ALL {
+            assert_eq!(p.to_string().parse::<Path>().unwrap(), p);
+        }
+        assert_eq!("vp_linear".parse::<Path>().unwrap(), ALL[1]);
+        assert_eq!("vp_cosine( 0 )".parse::<Path>().unwrap(), Path::VpCosine { s: 0.0 });
+        let e = "cosine".parse::<Path>().unwrap_err().to_string();
+        assert_eq!(e, "unknown path \"cosine\"; choose one of flow, vp_linear(0.1, 20), vp_cosine(0.008), edm");
+        assert!("vp_linear(1, 0.5)".parse::<Path>().unwrap_err().to_string().contains("beta_max"));
+        assert!("flow(1)".parse::<Path>().is_err() && "vp_cosine(x)".parse::<Path>().is_err());
+    }
+}

@@ -1,0 +1,362 @@
+//! What a user writes: a TOML file of which every key has a default, every unknown key is an error that suggests the
+//! nearest one, and any key can be set from the command line as `--set train.lr=2e-4`.
+
+use crate::Error;
+use pentimento_data::sprites::SpritesConfig;
+use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
+use pentimento_nn::NetworkConfig;
+use serde::{Deserialize, Serialize};
+use std::path::Path as FsPath;
+
+/// A recipe as typed. [`crate::Plan::new`] checks it.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of weights, data order and noise.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is learned from.
+    pub data: DataTable,
+    /// The backbone.
+    pub network: NetworkConfig,
+    /// The noise process and the loss.
+    #[serde(default)]
+    pub diffusion: DiffusionTable,
+    /// Length, step sizes, cadences.
+    pub train: TrainTable,
+    /// How pictures are drawn during training and by default afterwards.
+    #[serde(default)]
+    pub sample: SampleTable,
+    /// The checks that the report runs on what was learned.
+    #[serde(default)]
+    pub judge: Option<JudgeTable>,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DataTable {
+    /// A known name (`pentimento data list`) or a path.
+    pub name: String,
+    /// Settings of the procedural world `sprites`.
+    #[serde(default)]
+    pub sprites: Option<SpritesConfig>,
+    /// Items used, the first n in order; 0 = all.
+    #[serde(default)]
+    pub limit: u64,
+    /// Share of the items kept for validation.
+    #[serde(default = "default_validation")]
+    pub validation: f64,
+    /// Mirror images left-right at random.
+    #[serde(default)]
+    pub flip: bool,
+    /// Shift images by up to so many pixels at random.
+    #[serde(default)]
+    pub shift: usize,
+    /// Edge in pixels to which pictures are resized and centre-cropped; 0 = as they are.
+    #[serde(default)]
+    pub px: usize,
+    /// Leave out unreadable items, listing them, instead of stopping.
+    #[serde(default)]
+    pub skip_bad: bool,
+}
+
+fn default_validation() -> f64 {
+    0.02
+}
+
+/// `[diffusion]`
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiffusionTable {
+    /// The noising process.
+    pub path: Path,
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// In whose units the error is measured; the prediction's own if absent.
+    pub target: Option<Prediction>,
+    /// Weight of each level.
+    pub weighting: Weighting,
+    /// Distribution of training levels.
+    pub times: Times,
+    /// How levels are spread over a batch.
+    pub spread: Spread,
+    /// Share of labels dropped, for guidance.
+    pub label_dropout: f64,
+}
+
+impl Default for DiffusionTable {
+    fn default() -> Self {
+        Self {
+            path: Path::Flow,
+            prediction: Prediction::Velocity,
+            target: None,
+            weighting: Weighting::Plain,
+            times: Times::LogitNormal { mean: 0.0, std: 1.0 },
+            spread: Spread::Stratified,
+            label_dropout: 0.1,
+        }
+    }
+}
+
+/// Learning rate after warm-up.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays.
+    Constant,
+    /// Falls to zero along half a cosine.
+    Cosine,
+}
+
+/// Kind of matrix products and convolutions.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision throughout.
+    Fp32,
+    /// bfloat16 products over single-precision weights.
+    Bf16,
+}
+
+/// `[train]`; lengths and cadences in images.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TrainTable {
+    /// Length of training.
+    pub images: u64,
+    /// Images per optimiser step.
+    pub batch: usize,
+    /// Images per backward pass; 0 = the whole batch. Memory only: results stay the same up to rounding.
+    #[serde(default)]
+    pub micro_batch: usize,
+    /// Largest learning rate.
+    pub lr: f64,
+    /// Linear rise from 0.
+    #[serde(default)]
+    pub warmup_images: u64,
+    /// After the rise.
+    #[serde(default = "default_schedule")]
+    pub schedule: Schedule,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Decays of the two moments.
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// Largest norm of the gradient; 0 = no clipping.
+    #[serde(default = "default_clip")]
+    pub clip: f64,
+    /// Images after which a weight counts half in the average; 0 = no average.
+    #[serde(default = "default_ema")]
+    pub ema_halflife_images: u64,
+    /// Kind of products.
+    #[serde(default = "default_precision")]
+    pub precision: Precision,
+    /// Loader threads.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// Between lines of `stats.jsonl`.
+    #[serde(default = "default_log")]
+    pub log_images: u64,
+    /// Between validations; 0 = only at the end.
+    #[serde(default)]
+    pub validate_images: u64,
+    /// Between picture grids; 0 = only at the end.
+    #[serde(default)]
+    pub sample_images: u64,
+    /// Between checkpoints; 0 = only at the end.
+    #[serde(default)]
+    pub save_images: u64,
+    /// How many of the last checkpoints stay.
+    #[serde(default = "default_keep")]
+    pub keep: usize,
+    /// Every n-th checkpoint stays besides; 0 = none.
+    #[serde(default)]
+    pub keep_every: usize,
+    /// Stop after this many steps in a row without a finite gradient.
+    #[serde(default = "default_nonfinite")]
+    pub max_nonfinite: u64,
+}
+
+fn default_schedule() -> Schedule {
+    Schedule::Constant
+}
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+fn default_clip() -> f64 {
+    1.0
+}
+fn default_ema() -> u64 {
+    20_000
+}
+fn default_precision() -> Precision {
+    Precision::Fp32
+}
+fn default_workers() -> usize {
+    1
+}
+fn default_log() -> u64 {
+    2_000
+}
+fn default_keep() -> usize {
+    2
+}
+fn default_nonfinite() -> u64 {
+    20
+}
+
+/// `[sample]`
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleTable {
+    /// The step.
+    pub sampler: Sampler,
+    /// The grid of levels.
+    pub grid: Grid,
+    /// Number of steps.
+    pub steps: usize,
+    /// Guidance scale, 1 = none.
+    pub guidance: f64,
+    /// Times between which guidance acts.
+    pub interval: [f64; 2],
+    /// Hold the estimate of the clean picture inside [-1, 1] at every step.
+    pub clip: bool,
+    /// Scales of the guidance sweep in the report; empty = no sweep.
+    pub sweep: Vec<f64>,
+}
+
+impl Default for SampleTable {
+    fn default() -> Self {
+        Self {
+            sampler: Sampler::Heun,
+            grid: Grid::Uniform,
+            steps: 20,
+            guidance: 1.5,
+            interval: [0.0, 1.0],
+            clip: false,
+            sweep: Vec::new(),
+        }
+    }
+}
+
+/// `[judge]`: an independent classifier and regressor, trained on data the model never saw.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeTable {
+    /// Share of the data that only the judge sees.
+    pub share: f64,
+    /// Images of its training.
+    pub images: u64,
+    /// Width of its first stage.
+    pub width: i64,
+    /// Its training images are shifted by up to so many pixels.
+    pub shift: usize,
+    /// Pictures drawn at each guidance scale.
+    pub samples: usize,
+    /// Data set on which the judge is tested and that stands for reality; the judge's own held-out items if absent.
+    pub test: Option<String>,
+}
+
+impl Default for JudgeTable {
+    fn default() -> Self {
+        Self { share: 0.3, images: 100_000, width: 32, shift: 0, samples: 1000, test: None }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe and applies `key.path=value` settings.
+    ///
+    /// # Errors
+    /// One sentence with file, line and column, and the nearest known key where one was misspelt.
+    pub fn read(path: &FsPath, sets: &[String]) -> Result<Self, Error> {
+        let text = pentimento_io::text::read(path)?;
+        Self::parse(&text, &path.display().to_string(), sets)
+    }
+
+    /// [`Recipe::read`] on a text; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub fn parse(text: &str, name: &str, sets: &[String]) -> Result<Self, Error> {
+        let direct = toml::from_str::<Self>(text).map_err(|e| complaint(&e, text, name));
+        if sets.is_empty() {
+            return direct;
+        }
+        let mut table: toml::Table = toml::from_str(text).map_err(|e| complaint(&e, text, name))?;
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        let merged: Result<Self, toml::de::Error> = table.try_into();
+        match (merged, direct) {
+            (Ok(recipe), _) => Ok(recipe),
+            // Wrong already as a file: that message knows line and column.
+            (Err(_), Err(in_file)) => Err(in_file),
+            (Err(e), Ok(_)) => Err(complaint(&e, "", &format!("--set {}", sets.join(" --set ")))),
+        }
+    }
+}
+
+/// Puts one `a.b=value` into a table. The value is TOML; what is not TOML is taken as a string.
+fn apply(table: &mut toml::Table, set: &str) -> Result<(), Error> {
+    let bad = |why: &str| Error::Setting { setting: set.into(), why: why.into() };
+    let (key, value) = set.split_once('=').ok_or_else(|| bad("has no =; write --set train.lr=2e-4"))?;
+    let value = match toml::from_str::<toml::Table>(&format!("v = {value}")) {
+        Ok(mut t) => t.remove("v").ok_or_else(|| bad("has no value"))?,
+        Err(_) => toml::Value::String(value.into()),
+    };
+    let mut parts = key.trim().split('.').peekable();
+    let mut place = table;
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            return Err(bad("has an empty key"));
+        }
+        if parts.peek().is_none() {
+            place.insert(part.into(), value);
+            return Ok(());
+        }
+        let next = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = next.as_table_mut().ok_or_else(|| bad(&format!("goes below {part}, which is no table")))?;
+    }
+    Err(bad("has no key"))
+}
+
+/// A TOML error as one sentence with its place, and the nearest known name.
+fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
+    let message = e.message().trim().replace('\n', " ");
+    let place = e.span().filter(|_| !text.is_empty()).map(|span| {
+        let before = &text[..span.start.min(text.len())];
+        let line = before.matches('\n').count() + 1;
+        (line, before.chars().rev().take_while(|&c| c != '\n').count() + 1)
+    });
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let hint = match quoted.split_first() {
+        Some((got, known)) if unknown => nearest(got, known).map(|n| format!("; did you mean `{n}`?")),
+        _ => None,
+    };
+    let place = place.map_or(String::new(), |(line, column)| format!("line {line}, column {column}: "));
+    Error::Recipe { file: name.into(), place, message, hint: hint.unwrap_or_default() }
+}
+
+/// The known name with the fewest edits to what was typed, if a slip of the finger explains it.
+pub fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
+    let (distance, best) = known.iter().map(|k| (edits(got, k), *k)).min()?;
+    (distance <= 2.max(got.chars().count().div_ceil(3))).then_some(best)
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &cb) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(ca != cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
