@@ -3,8 +3,7 @@
 //!
 //! Sprites pass in front of one another and do not collide. Lengths are shares of the picture's edge, times are frames.
 
-use crate::scenes::{below, cover, palette, single};
-use crate::sprites::Shape;
+use crate::shape::{Shape, below, cover, palette, single};
 use crate::{Dataset, Error};
 use pentimento_core::{Draws, NO_LABEL, Stream};
 use serde::{Deserialize, Serialize};
@@ -157,7 +156,10 @@ impl Bouncing {
         let c = &self.config;
         let mut d = Draws::at(seed, index, 0, Stream::World);
         let n = c.sprites[0] + below(&mut d, c.sprites[1] - c.sprites[0] + 1);
-        let (bodies, mut now): (Vec<_>, Vec<_>) = (0..n).map(|_| self.begin(&mut d)).unzip();
+        // Colours tell sprites apart for as long as there are enough of them.
+        let colours = d.permutation(c.colours.len());
+        let (bodies, mut now): (Vec<_>, Vec<_>) =
+            colours.into_iter().cycle().take(n).map(|k| self.begin(&mut d, k)).unzip();
         let mut film = Film { bodies, states: Vec::new(), actions: Vec::new() };
         for step in (1..=u32::MAX).take(c.frames) {
             let mut d = Draws::at(seed, index, step, Stream::World);
@@ -169,9 +171,9 @@ impl Bouncing {
         film
     }
 
-    fn begin(&self, d: &mut Draws) -> (Body, State) {
+    fn begin(&self, d: &mut Draws, colour: usize) -> (Body, State) {
         let c = &self.config;
-        let (shape, colour) = (below(d, c.shapes.len()), below(d, c.colours.len()));
+        let shape = below(d, c.shapes.len());
         let mut between = |[lo, hi]: [f64; 2]| lo + (hi - lo) * d.uniform();
         let size = between(c.size);
         let margin = size * c.shapes[shape].reach();
@@ -264,7 +266,8 @@ impl Dataset for Bouncing {
         let frame = usize::try_from(i % frames).unwrap_or(0);
         let film = self.describe(self.config.seed, i.div_euclid(frames));
         self.render(&film, frame, x);
-        let (State { position: [px, py], velocity: [vx, vy] }, [kx, ky]) = (film.states[frame][0], film.actions[frame][0]);
+        let (State { position: [px, py], velocity: [vx, vy] }, [kx, ky]) =
+            (film.states[frame][0], film.actions[frame][0]);
         factors.copy_from_slice(&[px, py, vx, vy, kx, ky].map(single));
         Ok(NO_LABEL)
     }
@@ -293,7 +296,8 @@ mod tests {
                 for (k, b) in film.bodies.iter().enumerate() {
                     let (s, s0) = (film.states[f][k], film.states[0][k]);
                     for axis in 0..2 {
-                        let (x, v) = fold(s0.position[axis] + f as f64 * s0.velocity[axis], s0.velocity[axis], b.margin);
+                        let (x, v) =
+                            fold(s0.position[axis] + f as f64 * s0.velocity[axis], s0.velocity[axis], b.margin);
                         assert!((x - s.position[axis]).abs() < 1e-9, "{i} {f}");
                         assert!((b.margin - 1e-12..=1.0 - b.margin + 1e-12).contains(&s.position[axis]));
                         let at_wall = (x - b.margin).min(1.0 - b.margin - x) < 1e-9;
@@ -343,7 +347,8 @@ mod tests {
 
     #[test]
     fn a_longer_film_begins_like_a_shorter_one() {
-        let (short, long) = (world(BouncingConfig::default()), world(BouncingConfig { frames: 40, ..Default::default() }));
+        let (short, long) =
+            (world(BouncingConfig::default()), world(BouncingConfig { frames: 40, ..Default::default() }));
         let (a, b) = (short.describe(1, 9), long.describe(1, 9));
         assert_eq!((&a.bodies, &a.states[..], &a.actions[..]), (&b.bodies, &b.states[..16], &b.actions[..16]));
         assert_ne!(a, short.describe(1, 8));
@@ -351,14 +356,16 @@ mod tests {
 
     #[test]
     fn the_pixels_are_where_the_state_says_and_items_are_frames() {
-        let w = world(BouncingConfig { sprites: [1, 1], colours: vec!["white".into()], ground: 0.0, ..Default::default() });
+        let w =
+            world(BouncingConfig { sprites: [1, 1], colours: vec!["white".into()], ground: 0.0, ..Default::default() });
         let (film, x) = w.film(3).unwrap();
         assert_eq!(x.len(), 16 * 3 * 32 * 32);
         for (f, frame) in x.chunks(3 * 32 * 32).enumerate() {
             let red: Vec<f64> = frame[..1024].iter().map(|&v| f64::from(v + 1.0)).collect();
             let total: f64 = red.iter().sum();
             let cx = red.iter().enumerate().map(|(p, v)| v * ((p % 32) as f64 + 0.5)).sum::<f64>() / total / 32.0;
-            let cy = red.iter().enumerate().map(|(p, v)| v * (p.div_euclid(32) as f64 + 0.5)).sum::<f64>() / total / 32.0;
+            let cy =
+                red.iter().enumerate().map(|(p, v)| v * (p.div_euclid(32) as f64 + 0.5)).sum::<f64>() / total / 32.0;
             let [px, py] = film.states[f][0].position;
             assert!((cx - px).abs() < 0.006 && (cy - py).abs() < 0.006, "{f}: {cx} {px} {cy} {py}");
             let (mut item, mut factors) = (vec![0.0; 3072], [0.0; 6]);
@@ -374,6 +381,8 @@ mod tests {
         let bad = |c: BouncingConfig| Bouncing::new(c).unwrap_err().to_string();
         assert!(bad(BouncingConfig { kicks: 1.5, ..Default::default() }).starts_with("data.bouncing.kicks: must lie"));
         assert!(bad(BouncingConfig { speed: [0.3, 0.1], ..Default::default() }).contains("speed"));
-        assert!(bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red"));
+        assert!(
+            bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red")
+        );
     }
 }

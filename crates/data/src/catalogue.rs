@@ -188,7 +188,10 @@ pub const ENTRIES: [Entry; 8] = [
 /// When there is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static Entry, Error> {
     let all = ENTRIES.map(|e| e.name).join(", ");
-    ENTRIES.iter().find(|e| e.name == name).ok_or_else(|| Error::bad(name, format!("no such data set; choose from {all}")))
+    ENTRIES
+        .iter()
+        .find(|e| e.name == name)
+        .ok_or_else(|| Error::bad(name, format!("no such data set; choose from {all}")))
 }
 
 /// Fetches a data set into its folder below `to` and returns its files; what is there already stays and is only checked.
@@ -231,7 +234,8 @@ fn fetch(
     for file in files {
         let path = folder.join(file.name);
         let sum = sha256.or(file.sha256).ok_or_else(|| {
-            let why = format!("the checksum of {} is not known; give it with --sha256, or fetch the file by hand", file.url);
+            let why =
+                format!("the checksum of {} is not known; give it with --sha256, or fetch the file by hand", file.url);
             Error::bad(entry.name, why)
         })?;
         let what = Download { url: file.url, to: &path, sha256: sum, size: file.size.filter(|_| sha256.is_none()) };
@@ -266,7 +270,9 @@ fn unpack(archive: &Path, members: &[&str], folder: &Path) -> Result<Vec<PathBuf
         write_bytes(&paths[place], &bytes)?;
     }
     match members.iter().zip(&paths).find(|(_, p)| !p.is_file()) {
-        Some((m, _)) => Err(Error::bad(archive.display().to_string(), format!("holds no {m}; remove it and fetch it again"))),
+        Some((m, _)) => {
+            Err(Error::bad(archive.display().to_string(), format!("holds no {m}; remove it and fetch it again")))
+        }
         None => Ok(paths),
     }
 }

@@ -265,7 +265,8 @@ mod tests {
         assert_eq!((r.histogram.as_slice(), r.unlabelled), ([2495, 2499].as_slice(), 1));
         let numbers: Vec<u64> = r.bad.iter().map(|(i, _)| *i).collect();
         assert_eq!(numbers, [1000, 2000, 3000, 4000, 4002]);
-        let words = ["value NaN at place 3", "factor i is inf", "label 7 is not in 0..2", "is broken", "value 1.5 at place 1"];
+        let words =
+            ["value NaN at place 3", "factor i is inf", "label 7 is not in 0..2", "is broken", "value 1.5 at place 1"];
         assert!(r.bad.iter().zip(words).all(|((_, said), w)| said.contains(w)), "{:?}", r.bad);
         assert_eq!(r.range, [0.0, 4999.0 / 5000.0]);
         assert_eq!(r.factors, [("i".to_owned(), [0.0, 4999.0])]);

@@ -8,9 +8,11 @@ mod dataset;
 mod digits;
 mod error;
 mod loader;
-pub mod sprites;
+mod pictures;
 pub mod scenes;
+mod shape;
 mod source;
+pub mod sprites;
 pub mod toy;
 mod transform;
 

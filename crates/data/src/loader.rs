@@ -4,7 +4,9 @@
 use crate::transform::Augment;
 use crate::{Dataset, Error};
 use pentimento_core::{Draw, Draws, HostBatch, Stream};
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -60,14 +62,19 @@ impl Loader {
             let (ask, asked) = sync_channel::<u64>(AHEAD);
             let (answer, answers) = sync_channel(AHEAD);
             let (data, draw) = (data.clone(), draw.clone());
-            this.threads.push(std::thread::spawn(move || {
+            let work = move || {
                 let mut order = Order::default();
                 for first in asked {
-                    if answer.send(make(data.as_ref(), &config, draw.as_deref(), first, &mut order)).is_err() {
+                    // A panic must reach the caller as this batch's answer: the thread's end alone would not say why.
+                    let work = AssertUnwindSafe(|| make(data.as_ref(), &config, draw.as_deref(), first, &mut order));
+                    let made = catch_unwind(work).unwrap_or_else(|panic| Err(Error::Thread { why: words(panic.as_ref()) }));
+                    if answer.send(made).is_err() {
                         return;
                     }
                 }
-            }));
+            };
+            let thread = std::thread::Builder::new().name("loader".into()).spawn(work);
+            this.threads.push(thread.map_err(|e| Error::Thread { why: e.to_string() })?);
             this.requests.push(ask);
             this.answers.push(answers);
         }
@@ -107,6 +114,11 @@ impl Drop for Loader {
             let _ = thread.join();
         }
     }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".into())
 }
 
 /// The permutation of the epoch at hand; each worker keeps its own.
@@ -259,7 +271,11 @@ mod tests {
             &[]
         }
         fn item(&self, i: u64, _: &mut [f32], _: &mut [f32]) -> Result<i64, Error> {
-            if i == 7 { Err(Error::bad("item 7", "is broken")) } else { Ok(0) }
+            match i {
+                7 => Err(Error::bad("item 7", "is broken")),
+                8 => panic!("a defect at item {i}"),
+                _ => Ok(0),
+            }
         }
         fn fingerprint(&self) -> String {
             String::new()
@@ -272,5 +288,39 @@ mod tests {
         let mut loader = Loader::new(Arc::new(Broken), config, None, 0).unwrap();
         assert!(loader.next().is_ok() && loader.next().is_ok());
         assert_eq!(loader.next().unwrap_err().to_string(), "item 7: is broken");
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_is_an_error_with_its_words() {
+        let config = LoaderConfig { batch: 1, seed: 0, workers: 2, shuffle: false, augment: Augment::default() };
+        let mut loader = Loader::new(Arc::new(Broken), config, None, 8).unwrap();
+        let said = loader.next().unwrap_err().to_string();
+        assert!(said.contains("a defect at item 8"), "{said}");
+        assert_eq!(loader.next().unwrap().index, [0]);
+    }
+
+    /// Drops the label of a sample by its number in the order of training.
+    struct Dropout;
+    impl Draw for Dropout {
+        fn draw(&self, b: &mut HostBatch, seed: u64) {
+            for (row, y) in b.y.iter_mut().enumerate() {
+                if Draws::at(seed, b.first + row as u64, 0, Stream::Drop).uniform() < 0.3 {
+                    *y = pentimento_core::NO_LABEL;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_dropped_by_address_whatever_the_batch_size() {
+        let labels = |batch: usize, workers| -> Vec<i64> {
+            let config = LoaderConfig { batch, seed: 5, workers, shuffle: true, augment: Augment::default() };
+            let mut loader = Loader::new(Arc::new(digits()), config, Some(Arc::new(Dropout)), 30).unwrap();
+            (0..600_usize.div_euclid(batch)).flat_map(|_| loader.next().unwrap().y).collect()
+        };
+        let all = labels(100, 1);
+        assert_eq!(all, labels(20, 4));
+        let dropped = all.iter().filter(|&&y| y == pentimento_core::NO_LABEL).count();
+        assert!((140..220).contains(&dropped), "{dropped}");
     }
 }

@@ -4,11 +4,10 @@
 //! What is to be seen ([`Scenes::describe`]) is separate from how it looks ([`Scenes::render`], [`Scenes::masks`]):
 //! a scene may be changed between the two.
 
-use crate::sprites::{COLOURS, Shape};
+use crate::shape::{Shape, below, cover, palette, single};
 use crate::{Dataset, Error};
 use pentimento_core::{Draws, Stream};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{PI, SQRT_2, TAU};
 
 /// Settings of the world.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -226,26 +225,6 @@ impl Scenes {
     }
 }
 
-impl Shape {
-    /// `square`
-    pub(crate) fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
-    }
-
-    /// Distance from the centre to the farthest point, in half-edges of the square of the same area.
-    pub(crate) fn reach(self) -> f64 {
-        match self {
-            Self::Square => SQRT_2,
-            Self::Disc => (4.0 / PI).sqrt(),
-            // Twice the inradius of the equilateral triangle of area 4.
-            Self::Triangle => 2.0 * (4.0 / 27.0_f64.sqrt()).sqrt(),
-            // The corner of an arm: sqrt(a^2 + a^2 / 9) with a^2 = 9 / 5.
-            Self::Cross => SQRT_2,
-            Self::Ring => (16.0 / (3.0 * PI)).sqrt(),
-        }
-    }
-}
-
 /// Where a stands, seen from b.
 fn relation(a: &Object, b: &Object) -> &'static str {
     let (dx, dy) = (a.x - b.x, a.y - b.y);
@@ -255,46 +234,6 @@ fn relation(a: &Object, b: &Object) -> &'static str {
         (false, _, true) => "above",
         (false, _, false) => "below",
     }
-}
-
-/// Colours of these names, in [0, 1].
-pub(crate) fn palette(key: &str, names: &[String]) -> Result<Vec<[f64; 3]>, Error> {
-    let all: Vec<_> = COLOURS.iter().map(|(n, _)| *n).collect();
-    let one = |name: &String| {
-        let known = COLOURS.iter().find(|(n, _)| n == name).map(|(_, rgb)| *rgb);
-        known.ok_or_else(|| Error::bad(format!("{key}: {name}"), format!("choose from {}", all.join(", "))))
-    };
-    names.iter().map(one).collect()
-}
-
-/// Writes the share of each pixel of `[H, W]` that lies inside an outline, estimated from the distance to its edge.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "pixel numbers, clamped; saturating")]
-pub(crate) fn cover(shape: Shape, [x, y]: [f64; 2], size: f64, rotation: f64, px: usize, out: &mut [f32]) {
-    let edge = px as f64;
-    let (half, reach) = (size * edge, size * shape.reach() * edge + 1.0);
-    let (sin, cos) = (rotation * TAU).sin_cos();
-    let span = |centre: f64| {
-        let from = (centre * edge - reach).floor().clamp(0.0, edge);
-        (from as usize, (centre * edge + reach).ceil().clamp(from, edge) as usize)
-    };
-    out.fill(0.0);
-    let ((left, right), (top, bottom)) = (span(x), span(y));
-    for row in top..bottom {
-        for column in left..right {
-            let (dx, dy) = (column as f64 + 0.5 - x * edge, row as f64 + 0.5 - y * edge);
-            let (u, v) = (cos * dx + sin * dy, cos * dy - sin * dx);
-            out[row * px + column] = single((0.5 - shape.distance(u / half, v / half) * half).clamp(0.0, 1.0));
-        }
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "f64 to f32 values")]
-pub(crate) fn single(x: f64) -> f32 {
-    x as f32
-}
-
-pub(crate) fn below(d: &mut Draws, n: usize) -> usize {
-    usize::try_from(d.below(n as u64)).unwrap_or(0)
 }
 
 impl Dataset for Scenes {
@@ -361,7 +300,8 @@ mod tests {
             seen[scene.objects.len()] += 1;
             // Find each object by its words alone, then measure where its mask lies.
             let named = |noun: &str| {
-                let k = scene.objects.iter().position(|o| w.noun(o) == noun).unwrap_or_else(|| panic!("{words}: {noun}"));
+                let k =
+                    scene.objects.iter().position(|o| w.noun(o) == noun).unwrap_or_else(|| panic!("{words}: {noun}"));
                 centre(&masks.full[k * PLANE..(k + 1) * PLANE])
             };
             let parts: Vec<&str> = words.strip_prefix("a ").unwrap().split(" a ").collect();
@@ -461,7 +401,9 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_one_sentence() {
         let bad = |c: ScenesConfig| Scenes::new(c).unwrap_err().to_string();
-        assert!(bad(ScenesConfig { objects: [3, 2], ..Default::default() }).starts_with("data.scenes.objects: must be"));
+        assert!(
+            bad(ScenesConfig { objects: [3, 2], ..Default::default() }).starts_with("data.scenes.objects: must be")
+        );
         assert!(bad(ScenesConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red"));
         assert!(bad(ScenesConfig { colours: vec!["red".into()], ..Default::default() }).contains("as many kinds"));
         assert!(serde_json::from_str::<ScenesConfig>("{\"pixels\": 3}").is_err());

@@ -2,13 +2,13 @@
 
 use crate::dataset::{Bytes, Dataset, Subset};
 use crate::digits::digits;
+use crate::bouncing::{Bouncing, BouncingConfig};
+use crate::scenes::{Scenes, ScenesConfig};
 use crate::sprites::{Sprites, SpritesConfig};
 use crate::transform::fit;
-use crate::Error;
-use pentimento_core::NO_LABEL;
+use crate::{Error, pictures};
 use pentimento_io::cifar::{self, Split};
-use pentimento_io::detect::{Format, open_items, sniff};
-use pentimento_io::items::Items;
+use pentimento_io::detect::{Format, sniff};
 use pentimento_io::npz::Npz;
 use pentimento_io::picture::Picture;
 use pentimento_io::{Array, Values, dsprites, idx};
@@ -21,7 +21,11 @@ use std::sync::Arc;
 pub struct Open {
     /// Settings of the world `sprites`.
     pub sprites: Option<SpritesConfig>,
-    /// Edge to which pictures are cropped and averaged; 0 = as they are.
+    /// Settings of the world `scenes`.
+    pub scenes: Option<ScenesConfig>,
+    /// Settings of the world `bouncing`.
+    pub bouncing: Option<BouncingConfig>,
+    /// Edge to which pictures are cropped and averaged, or at which a world is drawn; 0 = as they are.
     pub px: usize,
     /// Leave out items that cannot be read instead of refusing the set.
     pub skip_bad: bool,
@@ -44,7 +48,7 @@ pub fn data_folders() -> Vec<PathBuf> {
 }
 
 /// Names that [`open`] understands besides paths; `name:test` is the other half of those that have one.
-pub const NAMES: [&str; 7] = ["sprites", "scenes", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
+pub const NAMES: [&str; 8] = ["sprites", "scenes", "bouncing", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
 
 /// Opens a data set by name (`sprites`, `digits`, `mnist`, `mnist:test`, ...) or by path.
 ///
@@ -53,8 +57,23 @@ pub const NAMES: [&str; 7] = ["sprites", "scenes", "digits", "mnist", "fashion-m
 pub fn open(name: &str, options: &Open) -> Result<Opened, Error> {
     let (plain, half) = name.split_once(':').unwrap_or((name, "train"));
     let whole = |data: Arc<dyn Dataset>| Opened { data, skipped: Vec::new() };
+    let drawn_at = |px: &mut usize| *px = if options.px == 0 { *px } else { options.px };
     let opened = match plain {
-        "sprites" => whole(Arc::new(Sprites::new(options.sprites.clone().unwrap_or_default())?)),
+        "sprites" => {
+            let mut config = options.sprites.clone().unwrap_or_default();
+            drawn_at(&mut config.px);
+            whole(Arc::new(Sprites::new(config)?))
+        }
+        "scenes" => {
+            let mut config = options.scenes.clone().unwrap_or_default();
+            drawn_at(&mut config.px);
+            whole(Arc::new(Scenes::new(config)?))
+        }
+        "bouncing" => {
+            let mut config = options.bouncing.clone().unwrap_or_default();
+            drawn_at(&mut config.px);
+            whole(Arc::new(Bouncing::new(config)?))
+        }
         "digits" => whole(Arc::new(resized(digits(), options.px))),
         _ => {
             let test = match half {
@@ -116,7 +135,7 @@ fn open_path(path: &Path, test: bool, options: &Open) -> Result<Opened, Error> {
         Kind::Array(other) => {
             return Err(Error::bad(path.display().to_string(), format!("is {}, which holds no set of pictures", other.name())));
         }
-        Kind::Items => return items(path, options),
+        Kind::Items => return pictures::open(path, options),
     };
     Ok(Opened { data: Arc::new(resized(array, options.px)), skipped: Vec::new() })
 }
@@ -161,11 +180,11 @@ fn idx_file(images: &Path, folder: &Path) -> Result<Bytes, Error> {
     }
 }
 
-fn content_hash(bytes: &[u8]) -> String {
+pub(crate) fn content_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
-fn unusable(path: &Path, why: &str) -> Error {
+pub(crate) fn unusable(path: &Path, why: &str) -> Error {
     Error::bad(path.display().to_string(), why)
 }
 
@@ -248,135 +267,16 @@ fn resized(set: Bytes, px: usize) -> Bytes {
     Bytes { pixels, shape: [c, px, px], fingerprint: format!("{} at {px} px", set.fingerprint), ..set }
 }
 
-/// Pictures that stay in their files.
-struct Files {
-    items: Box<dyn Items>,
-    path: PathBuf,
-    px: usize,
-    shape: [usize; 3],
-    first: String,
-    classes: Vec<String>,
-    factors: Vec<String>,
-}
-
-impl Dataset for Files {
-    fn len(&self) -> u64 {
-        self.items.len() as u64
-    }
-    fn shape(&self) -> [usize; 3] {
-        self.shape
-    }
-    fn classes(&self) -> &[String] {
-        &self.classes
-    }
-    fn factors(&self) -> &[String] {
-        &self.factors
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 factors")]
-    fn item(&self, i: u64, x: &mut [f32], factors: &mut [f32]) -> Result<i64, Error> {
-        let number = usize::try_from(i).ok().filter(|&n| n < self.items.len());
-        let number = number.ok_or_else(|| unusable(&self.path, &format!("item {i} of {}", self.items.len())))?;
-        let item = self.items.read(number)?;
-        let (pixels, shape) = fit(&item.picture, self.shape[0], self.px);
-        if shape != self.shape {
-            let [_, h, w] = shape;
-            let why = format!("{} is {w}x{h} and {} is {}x{}; give data.px to bring all to one size", item.name, self.first, self.shape[2], self.shape[1]);
-            return Err(unusable(&self.path, &why));
-        }
-        for (x, p) in x.iter_mut().zip(pixels) {
-            *x = f32::from(p) * (2.0 / 255.0) - 1.0;
-        }
-        for (to, from) in factors.iter_mut().zip(&item.factors) {
-            *to = *from as f32;
-        }
-        let label = item.label.unwrap_or(NO_LABEL);
-        if label >= self.classes.len() as i64 && !self.classes.is_empty() {
-            return Err(unusable(&self.path, &format!("label {label} of {} is not in 0..{}", item.name, self.classes.len())));
-        }
-        Ok(label)
-    }
-    fn caption(&self, i: u64) -> Option<String> {
-        self.items.read(usize::try_from(i).ok()?).ok()?.caption
-    }
-    fn fingerprint(&self) -> String {
-        let names = (0..self.items.len()).fold(blake3::Hasher::new(), |mut h, i| {
-            h.update(self.items.name(i).as_bytes()).update(b"\n");
-            h
-        });
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("{name} {:?} {} items {}", self.shape, self.items.len(), &names.finalize().to_hex()[..16])
-    }
-}
-
-fn items(path: &Path, options: &Open) -> Result<Opened, Error> {
-    let items = open_items(path)?;
-    let readable = (0..items.len()).find_map(|i| match items.read(i) {
-        Ok(item) => Some(Ok(item)),
-        Err(_) if options.skip_bad => None,
-        Err(e) => Some(Err(e)),
-    });
-    let first = readable.ok_or_else(|| unusable(path, "holds no picture that can be read"))??;
-    let channels = if first.picture.channels == 1 { 1 } else { 3 };
-    let shape = fit(&first.picture, channels, options.px).1;
-    let mut classes = items.classes().to_vec();
-    if classes.is_empty() && first.label.is_some() {
-        // Formats that carry numbers without names: the largest one tells how many there are.
-        let top = (0..items.len()).into_par_iter().filter_map(|i| items.read(i).ok()?.label).max().unwrap_or(-1);
-        classes = (0..=top).map(|k| k.to_string()).collect();
-    }
-    let factors = items.factor_names().to_vec();
-    let files = Files { first: first.name, path: path.into(), px: options.px, shape, classes, factors, items };
-    if !options.skip_bad {
-        return Ok(Opened { data: Arc::new(files), skipped: Vec::new() });
-    }
-    let mut skipped: Vec<(u64, String)> = (0..files.len())
-        .into_par_iter()
-        .filter_map(|i| {
-            let (mut x, mut f) = (vec![0.0; shape.iter().product()], vec![0.0; files.factors.len()]);
-            files.item(i, &mut x, &mut f).err().map(|e| (i, e.to_string()))
-        })
-        .collect();
-    skipped.sort();
-    let bad: Vec<u64> = skipped.iter().map(|(i, _)| *i).collect();
-    let data: Arc<dyn Dataset> = Arc::new(files);
-    let data = if bad.is_empty() { data } else { Arc::new(Subset::without(data, &bad)) };
-    Ok(Opened { data, skipped })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_io::png_out;
-
-    fn picture(folder: &Path, name: &str, w: usize, value: u8) {
-        let array = Array::new(vec![2, w, 3], Values::U8(vec![value; 2 * w * 3]));
-        png_out::save(&folder.join(name), &array, &[]).unwrap();
-    }
 
     #[test]
-    fn folders_of_pictures_open_and_say_what_is_wrong() {
-        let dir = tempfile::tempdir().unwrap();
-        for class in ["cats", "dogs"] {
-            std::fs::create_dir(dir.path().join(class)).unwrap();
-            picture(&dir.path().join(class), "a.png", 2, 255);
+    fn worlds_open_by_name_at_the_size_that_is_asked_for() {
+        for name in ["sprites", "scenes", "bouncing"] {
+            let open = |px| open(name, &Open { px, limit: 5, ..Open::default() }).unwrap().data;
+            assert_eq!((open(0).len(), open(0).shape(), open(16).shape()), (5, [3, 32, 32], [3, 16, 16]));
         }
-        let name = dir.path().to_string_lossy().into_owned();
-        let set = open(&name, &Open::default()).unwrap().data;
-        let mut x = vec![0.0; 12];
-        assert_eq!((set.len(), set.shape(), set.classes()), (2, [3, 2, 2], &["cats".to_owned(), "dogs".into()][..]));
-        assert_eq!(set.item(1, &mut x, &mut []).unwrap(), 1);
-        assert!(x.iter().all(|v| (v - 1.0).abs() < 1e-6));
-
-        picture(&dir.path().join("dogs"), "b.png", 4, 0);
-        let set = open(&name, &Open::default()).unwrap().data;
-        let error = set.item(2, &mut x, &mut []).unwrap_err().to_string();
-        assert!(error.contains("4x2") && error.contains("2x2") && error.contains("data.px"), "{error}");
-        assert_eq!(open(&name, &Open { px: 2, ..Open::default() }).unwrap().data.len(), 3);
-
-        std::fs::write(dir.path().join("cats/broken.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();
-        let opened = open(&name, &Open { px: 2, skip_bad: true, ..Open::default() }).unwrap();
-        assert_eq!((opened.data.len(), opened.skipped.len()), (3, 1));
-        assert!(opened.skipped[0].1.contains("broken.png"), "{:?}", opened.skipped);
     }
 
     #[test]

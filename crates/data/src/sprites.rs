@@ -4,26 +4,11 @@
 //! Two ways to number the items: [`Mode::Random`] draws every factor from its range by (seed, number); [`Mode::Grid`]
 //! enumerates all combinations in lexicographic order (shape, colour, scale, rotation, x, y), the last running fastest.
 
+pub use crate::shape::Shape;
+use crate::shape::{each_covered, palette, single};
 use crate::{Dataset, Error};
 use pentimento_core::{Draws, Stream};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{PI, TAU};
-
-/// Outlines, all of the same area at the same scale.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum Shape {
-    /// Four equal sides.
-    Square,
-    /// A circle.
-    Disc,
-    /// Three equal sides, tip up.
-    Triangle,
-    /// Two arms crossing.
-    Cross,
-    /// A circle with a hole.
-    Ring,
-}
 
 /// How items are numbered.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -34,18 +19,6 @@ pub enum Mode {
     /// All combinations of `steps` values per factor.
     Grid,
 }
-
-/// Named colours, in [0, 1].
-pub(crate) const COLOURS: [(&str, [f64; 3]); 8] = [
-    ("red", [0.90, 0.12, 0.14]),
-    ("green", [0.10, 0.75, 0.20]),
-    ("blue", [0.15, 0.30, 0.95]),
-    ("yellow", [1.00, 0.88, 0.10]),
-    ("magenta", [0.85, 0.15, 0.85]),
-    ("cyan", [0.10, 0.85, 0.90]),
-    ("white", [1.00, 1.00, 1.00]),
-    ("black", [0.00, 0.00, 0.00]),
-];
 
 /// Largest distance of an outline from its centre, in half-edges: the triangle's tip.
 const REACH: f64 = 1.76;
@@ -137,14 +110,8 @@ impl Sprites {
         need((1..=3600).contains(&config.rotations), "rotations", "must lie in 1..=3600")?;
         need(config.steps.iter().all(|s| (1..=1024).contains(s)), "steps", "must be three numbers in 1..=1024")?;
         need(config.items > 0 && config.items < 1 << 32, "items", "must lie in 1..2^32")?;
-        let mut colours = Vec::new();
-        for name in &config.colours {
-            let known = COLOURS.iter().find(|(n, _)| n == name);
-            let all: Vec<_> = COLOURS.iter().map(|(n, _)| *n).collect();
-            let (_, rgb) = known.ok_or_else(|| Error::bad(format!("data.sprites.colours: {name}"), format!("choose from {}", all.join(", "))))?;
-            colours.push(*rgb);
-        }
-        let shapes = config.shapes.iter().map(|s| format!("{s:?}").to_lowercase());
+        let colours = palette("data.sprites.colours", &config.colours)?;
+        let shapes = config.shapes.iter().map(|s| s.name());
         let classes = if config.colours.is_empty() {
             shapes.collect()
         } else {
@@ -219,70 +186,20 @@ impl Sprites {
         }
     }
 
-    /// Draws `[C, H, W]` in [-1, 1]; each pixel is covered by the share of it that lies inside the outline, estimated
-    /// from the distance to the edge along its normal.
-    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 pixels")]
+    /// Draws `[C, H, W]` in [-1, 1]; each pixel is covered by the share of it that lies inside the outline.
     pub fn render(&self, f: &Factors, out: &mut [f32]) {
         let px = self.config.px;
-        let edge = px as f64;
-        let (sin, cos) = (f.rotation * TAU).sin_cos();
-        let shape = self.config.shapes[f.shape];
+        let plane = px * px;
         let ground = self.config.ground;
         let colour = self.colours.get(f.colour).copied().unwrap_or([1.0; 3]);
-        let half = f.scale * edge;
-        let plane = px * px;
-        for row in 0..px {
-            for column in 0..px {
-                let (dx, dy) = (column as f64 + 0.5 - f.x * edge, row as f64 + 0.5 - f.y * edge);
-                let (u, v) = (cos * dx + sin * dy, cos * dy - sin * dx);
-                let cover = (0.5 - shape.distance(u / half, v / half) * half).clamp(0.0, 1.0);
-                for (channel, value) in out.chunks_mut(plane).zip(colour) {
-                    channel[row * px + column] = (2.0 * (ground + (value - ground) * cover) - 1.0) as f32;
-                }
+        out.fill(single(2.0 * ground - 1.0));
+        let channels = out.len().div_euclid(plane).min(3);
+        each_covered(self.config.shapes[f.shape], [f.x, f.y], f.scale, f.rotation, px, |pixel, share| {
+            for (c, value) in colour[..channels].iter().enumerate() {
+                out[c * plane + pixel] = single(2.0 * (ground + (value - ground) * share) - 1.0);
             }
-        }
+        });
     }
-}
-
-impl Shape {
-    /// Signed distance to the outline, negative inside, in half-edges of the square of the same area (area 4).
-    pub(crate) fn distance(self, x: f64, y: f64) -> f64 {
-        match self {
-            Self::Square => box_distance(x, y, 1.0, 1.0),
-            Self::Disc => x.hypot(y) - (4.0 / PI).sqrt(),
-            Self::Triangle => {
-                // Equilateral of area 4: inradius r with 3 sqrt(3) r^2 = 4; centre of mass at the origin.
-                let r = (4.0 / (3.0 * 3.0_f64.sqrt())).sqrt();
-                let (x, half) = (x.abs(), r * 3.0_f64.sqrt());
-                let (tip, base) = (-2.0 * r, r);
-                let below = segment(x, y, [0.0, base], [half, base]);
-                let side = segment(x, y, [half, base], [0.0, tip]);
-                let inside = y < base && y > tip + x * (base - tip) / half;
-                if inside { -below.min(side) } else { below.min(side) }
-            }
-            Self::Cross => {
-                // Arms of half-length a and half-width a / 3: area 20/9 a^2 = 4.
-                let a = 1.8_f64.sqrt();
-                box_distance(x, y, a, a / 3.0).min(box_distance(x, y, a / 3.0, a))
-            }
-            Self::Ring => {
-                // Outer radius R, inner R/2: area 3/4 pi R^2 = 4.
-                let outer = (16.0 / (3.0 * PI)).sqrt();
-                (x.hypot(y) - 0.75 * outer).abs() - 0.25 * outer
-            }
-        }
-    }
-}
-
-fn box_distance(x: f64, y: f64, a: f64, b: f64) -> f64 {
-    let (dx, dy) = (x.abs() - a, y.abs() - b);
-    dx.max(0.0).hypot(dy.max(0.0)) + dx.max(dy).min(0.0)
-}
-
-fn segment(x: f64, y: f64, a: [f64; 2], b: [f64; 2]) -> f64 {
-    let (ex, ey) = (b[0] - a[0], b[1] - a[1]);
-    let t = (((x - a[0]) * ex + (y - a[1]) * ey) / (ex * ex + ey * ey)).clamp(0.0, 1.0);
-    (x - a[0] - t * ex).hypot(y - a[1] - t * ey)
 }
 
 impl Dataset for Sprites {

@@ -90,7 +90,10 @@ impl Toy {
     /// When there is no part, or a weight or standard deviation is not positive and finite.
     pub fn mixture(mut parts: Vec<Part>) -> Self {
         let positive = |v: f64| v > 0.0 && v.is_finite();
-        assert!(!parts.is_empty() && parts.iter().all(|p| positive(p.weight) && positive(p.std)), "a mixture of {parts:?}");
+        assert!(
+            !parts.is_empty() && parts.iter().all(|p| positive(p.weight) && positive(p.std)),
+            "a mixture of {parts:?}"
+        );
         let total: f64 = parts.iter().map(|p| p.weight).sum();
         parts.iter_mut().for_each(|p| p.weight /= total);
         Self { form: Form::Mixture(parts) }
@@ -279,7 +282,8 @@ mod tests {
             let toy = Toy::new(*kind);
             let (h, cut) = (0.0625, 0.6);
             let cells = (0..64).flat_map(|a| (0..128).map(move |b| [a, b].map(f64::from)));
-            let share: f64 = cells.map(|[a, b]| toy.log_density([cut + h * (a + 0.5), -4.0 + h * (b + 0.5)]).exp() * h * h).sum();
+            let share: f64 =
+                cells.map(|[a, b]| toy.log_density([cut + h * (a + 0.5), -4.0 + h * (b + 0.5)]).exp() * h * h).sum();
             let n = 20_000;
             let count = (0..n).filter(|&i| toy.sample(2, i)[0] > cut).count() as f64 / n as f64;
             // The midpoint rule cuts the density at the line: second order in h.

@@ -5,7 +5,7 @@
 //! along the levels of a [`Grid`] with a [`Step`]; [`DiffusionLoss`] trains it. [`GaussianMixture`] is a denoiser whose
 //! every answer is known exactly.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use pentimento_core::{Condition, Noise};
 //! use pentimento_diffusion::{GaussianMixture, Grid, Path, Sampler, Walk, sample};
 //!
