@@ -45,9 +45,17 @@ impl Loader {
     ///
     /// # Errors
     /// An empty data set.
-    pub fn new(data: Arc<dyn Dataset>, config: LoaderConfig, draw: Option<Arc<dyn Draw>>, first: u64) -> Result<Self, Error> {
+    pub fn new(
+        data: Arc<dyn Dataset>,
+        config: LoaderConfig,
+        draw: Option<Arc<dyn Draw>>,
+        first: u64,
+    ) -> Result<Self, Error> {
         if data.is_empty() || config.batch == 0 {
-            return Err(Error::bad("the data", "has no items to make batches of; check data.limit and data.validation"));
+            return Err(Error::bad(
+                "the data",
+                "has no items to make batches of; check data.limit and data.validation",
+            ));
         }
         let mut this = Self {
             requests: Vec::new(),
@@ -67,7 +75,8 @@ impl Loader {
                 for first in asked {
                     // A panic must reach the caller as this batch's answer: the thread's end alone would not say why.
                     let work = AssertUnwindSafe(|| make(data.as_ref(), &config, draw.as_deref(), first, &mut order));
-                    let made = catch_unwind(work).unwrap_or_else(|panic| Err(Error::Thread { why: words(panic.as_ref()) }));
+                    let made =
+                        catch_unwind(work).unwrap_or_else(|panic| Err(Error::Thread { why: words(panic.as_ref()) }));
                     if answer.send(made).is_err() {
                         return;
                     }

@@ -1,10 +1,10 @@
 //! Sets of picture files: read through when they are opened, so that what is wrong with them is known before training,
 //! and kept in memory where they fit.
 
+use crate::Error;
 use crate::dataset::{Bytes, Dataset, Subset};
 use crate::source::{Open, Opened, content_hash, unusable};
 use crate::transform::fit;
-use crate::Error;
 use pentimento_core::NO_LABEL;
 use pentimento_io::detect::open_items;
 use pentimento_io::items::Items;
@@ -46,12 +46,18 @@ impl Pictures {
         let (pixels, shape) = fit(&item.picture, self.shape[0], self.px);
         if shape != self.shape {
             let ([_, h, w], [_, fh, fw]) = (shape, self.shape);
-            let why = format!("{} is {w}x{h} and {} is {fw}x{fh}; give data.px to bring all to one size", item.name, self.first);
+            let why = format!(
+                "{} is {w}x{h} and {} is {fw}x{fh}; give data.px to bring all to one size",
+                item.name, self.first
+            );
             return Err(unusable(&self.path, &why));
         }
         let label = item.label.unwrap_or(NO_LABEL);
         if label >= self.classes.len() as i64 && !self.classes.is_empty() {
-            return Err(unusable(&self.path, &format!("label {label} of {} is not in 0..{}", item.name, self.classes.len())));
+            return Err(unusable(
+                &self.path,
+                &format!("label {label} of {} is not in 0..{}", item.name, self.classes.len()),
+            ));
         }
         let factors = item.factors.iter().map(|&f| f as f32).collect();
         Ok(Loaded { pixels, label, factors, coloured: item.picture.channels > 2 })
@@ -198,7 +204,12 @@ fn gather(read: Vec<Result<Loaded, Error>>, set: &Pictures) -> Bytes {
         fingerprint: set.first.clone(),
     };
     for item in read {
-        let item = item.unwrap_or_else(|_| Loaded { pixels: vec![0; per], label: NO_LABEL, factors: vec![0.0; f], coloured: false });
+        let item = item.unwrap_or_else(|_| Loaded {
+            pixels: vec![0; per],
+            label: NO_LABEL,
+            factors: vec![0.0; f],
+            coloured: false,
+        });
         bytes.pixels.extend(item.pixels);
         bytes.labels.push(item.label);
         bytes.factors.extend(item.factors);
@@ -246,7 +257,11 @@ mod tests {
         let said = |o: &Open| open(&name, o).err().map(|e| e.to_string()).unwrap_or_default();
         let (plain, at_2) = (Open::default(), Open { px: 2, ..Open::default() });
         picture(&dir.path().join("dogs"), "b.png", [2, 4, 3], 0);
-        assert!(said(&plain).contains("b.png is 4x2 and ") && said(&plain).contains("a.png is 2x2; give data.px"), "{}", said(&plain));
+        assert!(
+            said(&plain).contains("b.png is 4x2 and ") && said(&plain).contains("a.png is 2x2; give data.px"),
+            "{}",
+            said(&plain)
+        );
         assert_eq!(open(&name, &at_2).unwrap().data.len(), 3);
 
         std::fs::write(dir.path().join("cats/broken.png"), b"\x89PNG\r\n\x1a\nrest").unwrap();

@@ -1,8 +1,8 @@
 //! Data sets by name or path.
 
+use crate::bouncing::{Bouncing, BouncingConfig};
 use crate::dataset::{Bytes, Dataset, Subset};
 use crate::digits::digits;
-use crate::bouncing::{Bouncing, BouncingConfig};
 use crate::scenes::{Scenes, ScenesConfig};
 use crate::sprites::{Sprites, SpritesConfig};
 use crate::transform::fit;
@@ -48,7 +48,8 @@ pub fn data_folders() -> Vec<PathBuf> {
 }
 
 /// Names that [`open`] understands besides paths; `name:test` is the other half of those that have one.
-pub const NAMES: [&str; 8] = ["sprites", "scenes", "bouncing", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
+pub const NAMES: [&str; 8] =
+    ["sprites", "scenes", "bouncing", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
 
 /// Opens a data set by name (`sprites`, `digits`, `mnist`, `mnist:test`, ...) or by path.
 ///
@@ -115,8 +116,13 @@ fn open_path(path: &Path, test: bool, options: &Open) -> Result<Opened, Error> {
     let array = match kind(path)? {
         Kind::Mnist => {
             let stem = if test { "t10k" } else { "train" };
-            let images = ["", ".gz"].map(|e| path.join(format!("{stem}-images-idx3-ubyte{e}"))).into_iter().find(|p| p.is_file());
-            let images = images.ok_or_else(|| Error::bad(path.display().to_string(), format!("holds no {stem}-images-idx3-ubyte or its .gz")))?;
+            let images = ["", ".gz"]
+                .map(|e| path.join(format!("{stem}-images-idx3-ubyte{e}")))
+                .into_iter()
+                .find(|p| p.is_file());
+            let images = images.ok_or_else(|| {
+                Error::bad(path.display().to_string(), format!("holds no {stem}-images-idx3-ubyte or its .gz"))
+            })?;
             idx_file(&images, path)?
         }
         Kind::Cifar => {
@@ -133,7 +139,10 @@ fn open_path(path: &Path, test: bool, options: &Open) -> Result<Opened, Error> {
             interleaved(path, &images, labels)?
         }
         Kind::Array(other) => {
-            return Err(Error::bad(path.display().to_string(), format!("is {}, which holds no set of pictures", other.name())));
+            return Err(Error::bad(
+                path.display().to_string(),
+                format!("is {}, which holds no set of pictures", other.name()),
+            ));
         }
         Kind::Items => return pictures::open(path, options),
     };
@@ -150,7 +159,8 @@ enum Kind {
 
 fn kind(path: &Path) -> Result<Kind, Error> {
     if path.is_dir() {
-        let list = ["dsprites_grid_46080.npz", "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz", "dsprites_random_20000.npz"];
+        let list =
+            ["dsprites_grid_46080.npz", "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz", "dsprites_random_20000.npz"];
         if let Some(file) = list.iter().map(|f| path.join(f)).find(|p| p.is_file()) {
             return Ok(Kind::Sprites(file));
         }
@@ -165,14 +175,17 @@ fn kind(path: &Path) -> Result<Kind, Error> {
 }
 
 fn idx_file(images: &Path, folder: &Path) -> Result<Bytes, Error> {
-    let named = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+    let named =
+        ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
     let fashion = folder.file_name().is_some_and(|n| n == "fashion-mnist");
     let (array, labels) = match idx::labels_beside(images) {
         Some(l) => idx::read_pair(images, &l).map(|(a, l)| (a, Some(l)))?,
         None => (idx::read(images)?, None),
     };
     let n = labels.as_ref().and_then(|l| l.iter().max().copied()).unwrap_or(-1);
-    let classes = (0..=n).map(|c| usize::try_from(c).ok().and_then(|i| named.get(i)).filter(|_| fashion).map_or(c.to_string(), |s| (*s).into()));
+    let classes = (0..=n).map(|c| {
+        usize::try_from(c).ok().and_then(|i| named.get(i)).filter(|_| fashion).map_or(c.to_string(), |s| (*s).into())
+    });
     let classes: Vec<String> = classes.collect();
     match *array.shape() {
         [_, _, _] => planes(images, array, labels, classes),
@@ -195,10 +208,16 @@ fn planes(path: &Path, array: Array, labels: Option<Vec<i64>>, classes: Vec<Stri
         [_, c, h, w] => [c, h, w],
         _ => return Err(unusable(path, "holds no pictures: their array needs 3 or 4 axes")),
     };
-    let Values::U8(pixels) = array.into_values() else { return Err(unusable(path, "holds numbers that are not bytes; pictures are needed")) };
+    let Values::U8(pixels) = array.into_values() else {
+        return Err(unusable(path, "holds numbers that are not bytes; pictures are needed"));
+    };
     check_labels(path, labels.as_deref(), classes.len())?;
     Ok(Bytes {
-        fingerprint: format!("{} {shape:?} {}", path.file_name().unwrap_or_default().to_string_lossy(), content_hash(&pixels)),
+        fingerprint: format!(
+            "{} {shape:?} {}",
+            path.file_name().unwrap_or_default().to_string_lossy(),
+            content_hash(&pixels)
+        ),
         pixels,
         shape,
         white: 255,
@@ -231,7 +250,9 @@ fn interleaved(path: &Path, array: &Array, labels: Option<Vec<i64>>) -> Result<B
 fn check_labels(path: &Path, labels: Option<&[i64]>, classes: usize) -> Result<(), Error> {
     let wrong = labels.unwrap_or_default().iter().position(|&l| usize::try_from(l).map_or(true, |l| l >= classes));
     match (wrong, labels) {
-        (Some(i), Some(l)) => Err(unusable(path, &format!("label {} of item {i} is not in 0..{classes}; correct the labels", l[i]))),
+        (Some(i), Some(l)) => {
+            Err(unusable(path, &format!("label {} of item {i} is not in 0..{classes}; correct the labels", l[i])))
+        }
         _ => Ok(()),
     }
 }
@@ -259,12 +280,15 @@ fn resized(set: Bytes, px: usize) -> Bytes {
         return set;
     }
     let side = |n: usize| u32::try_from(n).unwrap_or(0);
+    // Few levels are spread over the byte first: averages of zeros and ones would round back to zeros and ones.
+    let levels = 255_u8.div_euclid(set.white.max(1));
     let shrink = |plane: &[u8]| {
-        let p = Picture { width: side(w), height: side(h), channels: 1, pixels: plane.to_vec() };
-        fit(&p, 1, px).0
+        let pixels = plane.iter().map(|&p| p.saturating_mul(levels)).collect();
+        fit(&Picture { width: side(w), height: side(h), channels: 1, pixels }, 1, px).0
     };
     let pixels = set.pixels.par_chunks(h * w).flat_map_iter(shrink).collect();
-    Bytes { pixels, shape: [c, px, px], fingerprint: format!("{} at {px} px", set.fingerprint), ..set }
+    let (shape, white) = ([c, px, px], set.white * levels);
+    Bytes { pixels, shape, white, fingerprint: format!("{} at {px} px", set.fingerprint), ..set }
 }
 
 #[cfg(test)]
@@ -280,6 +304,29 @@ mod tests {
     }
 
     #[test]
+    fn resizing_keeps_the_mean_of_sets_with_few_levels() {
+        let mean = |px| {
+            let set = open("digits", &Open { px, limit: 50, ..Open::default() }).unwrap().data;
+            let mut x = vec![0.0; set.shape().iter().product()];
+            let sum = |i| {
+                set.item(i, &mut x, &mut []).unwrap();
+                f64::from(x.iter().sum::<f32>()) / x.len() as f64
+            };
+            (0..50).map(sum).sum::<f64>() / 50.0
+        };
+        assert!(
+            (mean(0) - mean(4)).abs() < 2e-3 && (mean(0) - mean(16)).abs() < 1e-6,
+            "{} {} {}",
+            mean(0),
+            mean(4),
+            mean(16)
+        );
+        let board = Bytes { pixels: vec![0, 1, 1, 1], shape: [1, 2, 2], white: 1, ..digits() };
+        let one = resized(board, 1);
+        assert_eq!((one.pixels.as_slice(), one.white), ([191].as_slice(), 255));
+    }
+
+    #[test]
     fn unknown_names_suggest() {
         let say = |n: &str| open(n, &Open::default()).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(say("mnistt").contains("did you mean mnist?"), "{}", say("mnistt"));
@@ -288,7 +335,12 @@ mod tests {
 
     #[test]
     fn real_sets_open() {
-        let Some(mnist) = data_folders().into_iter().chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data")]).map(|f| f.join("mnist")).find(|p| p.is_dir()) else {
+        let Some(mnist) = data_folders()
+            .into_iter()
+            .chain([Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data")])
+            .map(|f| f.join("mnist"))
+            .find(|p| p.is_dir())
+        else {
             println!("skipped: real data sets, no data folder");
             return;
         };

@@ -172,7 +172,9 @@ impl Sprites {
             Mode::Grid => {
                 let [shape, colour, s, r, x, y] = self.places(i);
                 let [.., scales, rotations, nx, ny] = self.grid();
-                let between = |k: u64, n: u64, lo: f64, hi: f64| if n > 1 { lo + (hi - lo) * k as f64 / (n - 1) as f64 } else { f64::midpoint(lo, hi) };
+                let between = |k: u64, n: u64, lo: f64, hi: f64| {
+                    if n > 1 { lo + (hi - lo) * k as f64 / (n - 1) as f64 } else { f64::midpoint(lo, hi) }
+                };
                 let m = self.margin(hi);
                 Factors {
                     shape: index(shape),
@@ -225,7 +227,14 @@ impl Dataset for Sprites {
         }
         let f = self.describe(i);
         self.render(&f, x);
-        factors.copy_from_slice(&[f.shape as f32, f.colour as f32, f.scale as f32, f.rotation as f32, f.x as f32, f.y as f32]);
+        factors.copy_from_slice(&[
+            f.shape as f32,
+            f.colour as f32,
+            f.scale as f32,
+            f.rotation as f32,
+            f.x as f32,
+            f.y as f32,
+        ]);
         let class = f.shape * self.colours.len().max(1) + f.colour;
         Ok(i64::try_from(class).unwrap_or(pentimento_core::NO_LABEL))
     }
@@ -249,7 +258,12 @@ mod tests {
 
     /// Share of each pixel that is covered, from the red channel of a white shape on black.
     fn cover(f: &Factors) -> Vec<f64> {
-        let config = SpritesConfig { colours: vec![], ground: 0.0, shapes: world(Mode::Random).config.shapes.clone(), ..Default::default() };
+        let config = SpritesConfig {
+            colours: vec![],
+            ground: 0.0,
+            shapes: world(Mode::Random).config.shapes.clone(),
+            ..Default::default()
+        };
         let s = Sprites::new(config).unwrap();
         let mut x = vec![0.0; 32 * 32];
         s.render(f, &mut x);
@@ -261,14 +275,30 @@ mod tests {
         for shape in 0..5 {
             for k in 0..7 {
                 let k = f64::from(k);
-                let f = Factors { shape, colour: 0, scale: 0.14 + 0.01 * k, rotation: 0.07 * k, x: 0.42 + 0.013 * k, y: 0.55 - 0.011 * k };
+                let f = Factors {
+                    shape,
+                    colour: 0,
+                    scale: 0.14 + 0.01 * k,
+                    rotation: 0.07 * k,
+                    x: 0.42 + 0.013 * k,
+                    y: 0.55 - 0.011 * k,
+                };
                 let c = cover(&f);
                 let area: f64 = c.iter().sum();
                 let want = 4.0 * (f.scale * 32.0).powi(2);
                 // Distances estimate coverage to second order; corners and thin arms cost a few percent.
                 assert!((area / want - 1.0).abs() < 0.04, "{shape} {k}: {area} {want}");
-                let centre = |axis: usize| c.iter().enumerate().map(|(i, v)| v * ([i % 32, i.div_euclid(32)][axis] as f64 + 0.5)).sum::<f64>() / area / 32.0;
-                assert!((centre(0) - f.x).abs() < 0.004 && (centre(1) - f.y).abs() < 0.004, "{shape} {k}: {} {}", centre(0), centre(1));
+                let centre = |axis: usize| {
+                    c.iter().enumerate().map(|(i, v)| v * ([i % 32, i.div_euclid(32)][axis] as f64 + 0.5)).sum::<f64>()
+                        / area
+                        / 32.0
+                };
+                assert!(
+                    (centre(0) - f.x).abs() < 0.004 && (centre(1) - f.y).abs() < 0.004,
+                    "{shape} {k}: {} {}",
+                    centre(0),
+                    centre(1)
+                );
             }
         }
     }
@@ -294,7 +324,11 @@ mod tests {
             assert_eq!(y, (f[0] * 6.0 + f[1]) as i64);
             let ground = x[0];
             let border = (0..32).flat_map(|k| [k, 31 * 32 + k, 32 * k, 32 * k + 31]);
-            assert!(border.into_iter().all(|p| (x[p] - ground).abs() < 0.35), "item {i} leaves the picture: {:?}", s.describe(i));
+            assert!(
+                border.into_iter().all(|p| (x[p] - ground).abs() < 0.35),
+                "item {i} leaves the picture: {:?}",
+                s.describe(i)
+            );
         }
         s.item(7, &mut x, &mut f).unwrap();
         world(Mode::Random).item(7, &mut again, &mut f).unwrap();

@@ -20,7 +20,8 @@ impl Augment {
         }
         let mut d = Draws::at(seed, position, 0, Stream::Augment);
         let (flip, span) = (self.flip && d.below(2) == 1, 2 * self.shift as u64 + 1);
-        let (dx, dy) = (d.below(span).cast_signed() - self.shift as i64, d.below(span).cast_signed() - self.shift as i64);
+        let (dx, dy) =
+            (d.below(span).cast_signed() - self.shift as i64, d.below(span).cast_signed() - self.shift as i64);
         let from = x.to_vec();
         let clamp = |v: i64, n: usize| usize::try_from(v.max(0)).unwrap_or(0).min(n - 1);
         for channel in 0..c {
@@ -60,7 +61,9 @@ pub fn fit(picture: &Picture, channels: usize, px: usize) -> (Vec<u8>, [usize; 3
                     area += wr * wc;
                 }
             }
-            for (channel, value) in convert(&sum.map(|s| s / area), from, channels).into_iter().enumerate().take(channels) {
+            for (channel, value) in
+                convert(&sum.map(|s| s / area), from, channels).into_iter().enumerate().take(channels)
+            {
                 out[(channel * oh + row) * ow + column] = to_byte(value);
             }
         }
@@ -71,7 +74,10 @@ pub fn fit(picture: &Picture, channels: usize, px: usize) -> (Vec<u8>, [usize; 3
 /// Source pixels and their shares under one target pixel.
 fn span(from: f64, length: f64, n: usize) -> Vec<(usize, f64)> {
     let to = from + length;
-    (index(from)..n).take_while(|&i| (i as f64) < to - 1e-9).map(|i| (i, (to.min(i as f64 + 1.0) - from.max(i as f64)).max(0.0))).collect()
+    (index(from)..n)
+        .take_while(|&i| (i as f64) < to - 1e-9)
+        .map(|i| (i, (to.min(i as f64 + 1.0) - from.max(i as f64)).max(0.0)))
+        .collect()
 }
 
 /// Grey to colour, colour to grey (luma of ITU-R 601), opacity over white.
@@ -95,8 +101,6 @@ fn to_byte(v: f64) -> u8 {
 fn index(v: f64) -> usize {
     v.max(0.0) as usize
 }
-
-
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,177 @@
+use crate::{Error, Model, plan};
+use pentimento_core::{Condition, Level, Network, Noise, Stream};
+use pentimento_data::{Dataset, Loader, LoaderConfig};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// How an activation becomes a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// Mean over places.
+    Mean,
+    /// Means over the cells of a g x g grid: keeps where things are.
+    Grid(i64),
+    /// Every place.
+    Flat,
+}
+
+impl std::str::FromStr for Pool {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        match s {
+            "mean" => Ok(Self::Mean),
+            "flat" => Ok(Self::Flat),
+            _ => match s.strip_prefix("grid").map(str::parse) {
+                Some(Ok(g)) if (1..=64).contains(&g) => Ok(Self::Grid(g)),
+                _ => Err(Error::Value { key: "--pool", got: s.into(), want: "choose mean, grid2, grid4, ... or flat".into() }),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Mean => f.write_str("mean"),
+            Self::Flat => f.write_str("flat"),
+            Self::Grid(g) => write!(f, "grid{g}"),
+        }
+    }
+}
+
+/// What to read and where.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// Blocks by name; empty = all.
+    pub blocks: Vec<String>,
+    /// Times in [0, 1] at which the data is noised before it is shown.
+    pub levels: Vec<f64>,
+    /// How an activation becomes a vector.
+    pub pool: Pool,
+    /// Items read, the first n; 0 = all.
+    pub items: u64,
+    /// Seed of the noise.
+    pub seed: u64,
+}
+
+/// Features of the same items at several places.
+#[derive(Debug, Default)]
+pub struct Readings {
+    /// (block, level) to `[N, D]` row-major with its width.
+    pub features: BTreeMap<(String, String), (usize, Vec<f32>)>,
+    /// `[N, C H W]` of the data itself.
+    pub pixels: (usize, Vec<f32>),
+    /// Class of each item; empty where the data has none.
+    pub labels: Vec<i64>,
+    /// Factors by name, each `[N]`.
+    pub factors: Vec<(String, Vec<f32>)>,
+    /// Number of each item in the data.
+    pub index: Vec<u64>,
+}
+
+/// Reads the activations of a model on a data set, without labels, one pass over the data per level.
+///
+/// # Errors
+/// A block that is not there, a level outside [0, 1], data of another shape.
+pub fn encode(
+    model: &Model,
+    data: &Arc<dyn Dataset>,
+    options: &ReadOptions,
+    observe: &mut dyn FnMut(u64, u64),
+) -> Result<Readings, Error> {
+    let known = model.denoiser().network().blocks();
+    if let Some(missing) = options.blocks.iter().find(|b| !known.contains(b)) {
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let near = crate::nearest(missing, &names).map_or(String::new(), |n| format!("; did you mean {n}?"));
+        return Err(Error::Value { key: "--block", got: missing.clone(), want: format!("choose from {}{near}", names.join(", ")) });
+    }
+    if let Some(t) = options.levels.iter().find(|t| !(0.0..=1.0).contains(*t)) {
+        return Err(Error::Value { key: "--level", got: t.to_string(), want: "must lie in [0, 1]; 0 is clean".into() });
+    }
+    let shape = data.shape().map(|n| i64::try_from(n).unwrap_or(0));
+    if shape != model.signature.input {
+        let want = format!("the model reads {:?}; give --px or another data set", model.signature.input);
+        return Err(Error::Value { key: "DATA", got: format!("{shape:?}"), want });
+    }
+    let wanted: Vec<String> = if options.blocks.is_empty() { known } else { options.blocks.clone() };
+    let n = if options.items == 0 { data.len() } else { options.items.min(data.len()) };
+    let batch = usize::try_from(n.min(128)).unwrap_or(1);
+    let config = LoaderConfig { batch, seed: 0, workers: 1, shuffle: false, augment: Default::default() };
+    let mut loader = Loader::new(data.clone(), config, None, 0)?;
+    let mut out = Readings { factors: data.factors().iter().map(|f| (f.clone(), Vec::new())).collect(), ..Readings::default() };
+    let _guard = tch::no_grad_guard();
+    let mut done = 0;
+    while done < n {
+        let host = loader.next()?;
+        let take = usize::try_from((n - done).min(batch as u64)).unwrap_or(batch);
+        let x = host.upload(model.device()).slice(0, take).x;
+        let noise = Noise::new(options.seed, host.index[..take].to_vec());
+        for &t in &options.levels {
+            let level = model.denoiser().path().level(t);
+            let xt = if t > 0.0 { level.mix(&x, &noise.normal_like(&x, Stream::Read)) } else { level.mix(&x, &x.zeros_like()) };
+            read_level(model, &xt, &level, &wanted, options.pool, &mut |block, v| {
+                let width = usize::try_from(v.size()[1]).unwrap_or(0);
+                let slot = out.features.entry((block.to_owned(), format!("{t}"))).or_insert((width, Vec::new()));
+                slot.1.extend(to_host(v));
+            });
+        }
+        out.pixels.1.extend(to_host(&x.flatten(1, -1)));
+        out.index.extend(&host.index[..take]);
+        out.labels.extend(host.y.iter().take(take));
+        for (f, (_, column)) in out.factors.iter_mut().enumerate() {
+            column.extend(host.factors.chunks(host.n_factors).take(take).map(|row| row[f]));
+        }
+        done += take as u64;
+        observe(done, n);
+    }
+    out.pixels.0 = data.shape().iter().product();
+    Ok(out)
+}
+
+fn to_host(t: &Tensor) -> Vec<f32> {
+    let t = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut v = vec![0.0; t.numel()];
+    t.copy_data(&mut v, t.numel());
+    v
+}
+
+fn read_level(model: &Model, xt: &Tensor, level: &Level, wanted: &[String], pool: Pool, keep: &mut dyn FnMut(&str, &Tensor)) {
+    let (x, t) = model.denoiser().input(xt, level);
+    let network: &dyn Network = model.denoiser().network();
+    let _ = network.forward_with(&x, &t, &Condition::none(), &mut |name, h| {
+        if wanted.iter().any(|w| w == name) {
+            keep(name, &pooled(h, pool, model.signature.input));
+        }
+    });
+}
+
+/// `[B, C, H, W]` or `[B, T, D]` as `[B, F]`.
+fn pooled(h: &Tensor, pool: Pool, [_, height, width]: [i64; 3]) -> Tensor {
+    let h = if h.dim() == 3 {
+        // Tokens in row order of a picture with the input's proportions.
+        let (t, d) = (h.size()[1], h.size()[2]);
+        let rows = (1..=t).find(|r| t % r == 0 && r * r * width >= t * height).unwrap_or(1);
+        h.transpose(1, 2).reshape([-1, d, rows, t.div_euclid(rows)])
+    } else {
+        h.shallow_clone()
+    };
+    match pool {
+        Pool::Mean => h.mean_dim(&[2_i64, 3][..], false, Kind::Float),
+        Pool::Flat => h.flatten(1, -1),
+        Pool::Grid(g) => h.to_kind(Kind::Float).adaptive_avg_pool2d([g.min(h.size()[2]), g.min(h.size()[3])]).flatten(1, -1),
+    }
+}
+
+/// A data set by name or path, fitted to what a model reads.
+///
+/// # Errors
+/// As `pentimento_data::open`.
+pub fn open_for(model: &Model, name: &str, px: usize) -> Result<Arc<dyn Dataset>, Error> {
+    let [_, h, w] = model.signature.input;
+    let edge = if px > 0 { px } else if h == w { usize::try_from(h).unwrap_or(0) } else { 0 };
+    let mut options = plan::open_options(&model.recipe);
+    options.px = edge;
+    Ok(pentimento_data::open(name, &options)?.data)
+}
