@@ -5,6 +5,10 @@
 
 mod doctor;
 mod exit;
+mod report;
+mod probe;
+mod judge;
+mod encode;
 mod sample;
 mod terminal;
 mod train;
@@ -28,6 +32,14 @@ enum Command {
     Train(train::Args),
     /// Draw pictures from a run.
     Sample(sample::Args),
+    /// Read features of data from a run into a table.
+    Encode(encode::Args),
+    /// Fit linear or nearest-neighbour probes to features.
+    Probe(probe::Args),
+    /// Ask an independent judge, trained on data the model never saw, what the model draws.
+    Judge(judge::Args),
+    /// Write one HTML page about a run.
+    Report(report::Args),
     /// Print what was found on this machine: libtorch, processor, CUDA, data, disk.
     Doctor(doctor::Args),
 }
@@ -47,6 +59,10 @@ fn main() -> ExitCode {
     let work = move || match cli.command {
         Command::Train(a) => train::run(&a),
         Command::Sample(a) => sample::run(&a),
+        Command::Encode(a) => encode::run(&a),
+        Command::Probe(a) => probe::run(&a),
+        Command::Judge(a) => judge::run(&a),
+        Command::Report(a) => report::run(&a),
         Command::Doctor(a) => doctor::run(&a),
     };
     exit::guard(work)

@@ -95,6 +95,11 @@ impl Model {
         })
     }
 
+    /// Names of the blocks that can be read.
+    pub fn blocks(&self) -> Vec<String> {
+        self.denoiser.network().blocks()
+    }
+
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.params.device()

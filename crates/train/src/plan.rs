@@ -189,11 +189,14 @@ pub fn parse_device(name: &str) -> Result<Device, Error> {
     Ok(device)
 }
 
-fn open_data(recipe: &Recipe) -> Result<Opened, Error> {
+/// How a recipe opens its data.
+pub fn open_options(recipe: &Recipe) -> Open {
     let d = &recipe.data;
-    let options =
-        Open { sprites: d.sprites.clone(), px: d.px, skip_bad: d.skip_bad, limit: d.limit, ..Open::default() };
-    Ok(open(&d.name, &options)?)
+    Open { sprites: d.sprites.clone(), scenes: d.scenes.clone(), px: d.px, skip_bad: d.skip_bad, limit: d.limit, ..Open::default() }
+}
+
+fn open_data(recipe: &Recipe) -> Result<Opened, Error> {
+    Ok(open(&recipe.data.name, &open_options(recipe))?)
 }
 
 /// Parts by the addressed hash; the key is fixed, so that a model and a judge of different runs never share items.

@@ -1,0 +1,72 @@
+//! `pentimento judge`
+
+use crate::exit::{DONE, Outcome};
+use crate::terminal::{result, steps_bar};
+use pentimento_train::{Checkpoint, Model, Options, Plan, judge, parse_device};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A run folder whose recipe has a [judge] table.
+    run: PathBuf,
+    /// Guidance scales to try, instead of the recipe's: --sweep 1,1.5,2
+    #[arg(long, value_delimiter = ',')]
+    sweep: Option<Vec<f64>>,
+    /// Guidance that counts as the one shown, instead of the recipe's.
+    #[arg(long)]
+    guidance: Option<f64>,
+    /// Pictures per scale, instead of the recipe's.
+    #[arg(short)]
+    n: Option<usize>,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    json: bool,
+    /// cpu, cuda or cuda:<n>
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let model = Model::open(&args.run, parse_device(&args.device)?)?;
+    let (saved, _) = Checkpoint::newest(&args.run)?;
+    let mut recipe = saved.map_or_else(|| model.recipe.clone(), |c| c.meta.recipe);
+    if let Some(sweep) = &args.sweep {
+        recipe.sample.sweep.clone_from(sweep);
+    }
+    recipe.sample.guidance = args.guidance.unwrap_or(recipe.sample.guidance);
+    if let (Some(n), Some(j)) = (args.n, &mut recipe.judge) {
+        j.samples = n;
+    }
+    let options = Options { outdir: Some(args.run.clone()), device: Some(args.device.clone()) };
+    let name = args.run.file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
+    let plan = Plan::new(recipe, name, &options)?;
+    let bar = steps_bar("judging");
+    let j = judge(&plan, &model, &mut |what, done, all| {
+        bar.set_message(what.to_owned());
+        bar.set_length(all);
+        bar.set_position(done.min(all));
+    })?;
+    bar.finish_and_clear();
+    if args.json {
+        result(&serde_json::to_string(&j)?);
+        return Ok(DONE);
+    }
+    let list = |v: &[(String, f64)]| v.iter().map(|(n, x)| format!("{n} {x:.3}")).collect::<Vec<_>>().join(", ");
+    result(&format!("judge: {:.2} % of held-out items right; R^2 {}", 100.0 * j.judge_accuracy, list(&j.judge_r2)));
+    result(&format!("real test images: Frechet distance {:.2}, coverage {:.3}", j.real_frechet, j.real_coverage));
+    for p in &j.sweep {
+        let a = &p.agreement;
+        let shown = if (p.guidance - j.shown).abs() < 1e-9 { "  (shown)" } else { "" };
+        result(&format!(
+            "guidance {:<4} agreement {:.1} % [{:.1}, {:.1}]  Frechet {:.2}  coverage {:.3}  KS {}{shown}",
+            p.guidance,
+            100.0 * a.value,
+            100.0 * a.low,
+            100.0 * a.high,
+            p.frechet,
+            p.coverage,
+            list(&p.ks)
+        ));
+    }
+    Ok(DONE)
+}
