@@ -15,7 +15,7 @@ const SCRIPT: &str = "make.py";
 pub fn run(repo: &Repo, topics: &[String]) -> Result<()> {
     let scripts = scripts(&repo.root.join("fixtures"), topics)?;
     ensure!(!scripts.is_empty(), "fixtures: no folder here holds a {SCRIPT}");
-    let python = environment(repo)?;
+    let python = environment(repo, "fixtures-env", "fixtures/requirements.txt")?;
     for script in scripts {
         let folder = script.parent().unwrap_or(&repo.root);
         eprintln!("$ python {}", script.strip_prefix(&repo.root).unwrap_or(&script).display());
@@ -46,11 +46,14 @@ fn scripts(fixtures: &Path, topics: &[String]) -> Result<Vec<PathBuf>> {
     Ok(named)
 }
 
-/// The environment's Python; installs only when the requirements are other than those it was made from.
-fn environment(repo: &Repo) -> Result<PathBuf> {
-    let folder = repo.target.join("fixtures-env");
+/// The Python of the environment `target/<name>`; installs only when the requirements are other than those it was made from.
+///
+/// # Errors
+/// No python3, no venv, or pip cannot install.
+pub fn environment(repo: &Repo, name: &str, requirements: &str) -> Result<PathBuf> {
+    let folder = repo.target.join(name);
     let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    let requirements = repo.root.join("fixtures/requirements.txt");
+    let requirements = repo.root.join(requirements);
     let pins = fs::read(&requirements).with_context(|| format!("{}: cannot read", requirements.display()))?;
     if python.exists() && fs::read(&stamp).is_ok_and(|made_from| made_from == pins) {
         return Ok(python);
@@ -58,11 +61,11 @@ fn environment(repo: &Repo) -> Result<PathBuf> {
     let Some(system) = on_path(&["python3"]) else {
         bail!("python3 is missing; on Debian or Ubuntu: sudo apt-get install -y python3 python3-venv");
     };
-    eprintln!("making {} (PyTorch and its libraries: several GB)", folder.display());
+    eprintln!("making {} with {}", folder.display(), requirements.display());
     let made = Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder).status()?;
     ensure!(made.success(), "python3 -m venv failed; on Debian or Ubuntu: sudo apt-get install -y python3-venv");
     let installed =
-        Command::new(&python).args(["-m", "pip", "install", "--requirement"]).arg(&requirements).status()?;
+        Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements).status()?;
     ensure!(installed.success(), "pip could not install {}", requirements.display());
     fs::write(&stamp, pins).with_context(|| format!("{}: cannot write", stamp.display()))?;
     Ok(python)

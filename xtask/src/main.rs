@@ -7,6 +7,7 @@
 
 mod fixtures;
 mod quickstart;
+mod read_back;
 mod repo;
 mod setup;
 mod tally;

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 const RUN: &str = "runs/quickstart";
 
 /// What is run, in order: the stage, and the arguments of `pentimento`.
-const COMMANDS: [(&str, &[&str]); 5] = [
+const COMMANDS: [(&str, &[&str]); 7] = [
     ("train", &["train", "recipes/quickstart.toml", "--outdir", RUN]),
-    ("sample", &["sample", RUN, "-n", "64", "--seed", "0", "--out", "runs/quickstart/samples"]),
-    ("encode", &["encode", RUN, "sprites", "--out", "runs/quickstart/features.parquet"]),
-    ("probe", &["probe", "runs/quickstart/features.parquet", "--target", "factor"]),
+    ("sample", &["sample", RUN, "-n", "72", "--seed", "0"]),
+    ("encode", &["encode", RUN, "sprites", "-n", "3000", "--level", "0.2", "--pool", "grid4"]),
+    ("probe", &["probe", "runs/quickstart/features.parquet"]),
+    ("probe all", &["probe", RUN]),
+    ("judge", &["judge", RUN]),
     ("report", &["report", RUN]),
 ];
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a command line speaks")]
 
+use crate::read_back;
 use crate::repo::Repo;
 use crate::tally::{Reader, Skip, Totals};
 use crate::{setup, tidy};
@@ -25,8 +26,14 @@ type Stage = (&'static str, fn(&Ask) -> Result<Totals>);
 const BUILD: &str = "build";
 
 /// A stage more is a function and a line here.
-const STAGES: [Stage; 5] =
-    [(BUILD, build), ("tests", tests), ("format", format), ("clippy", clippy), ("tidy", tidy_up)];
+const STAGES: [Stage; 6] = [
+    (BUILD, build),
+    ("tests", tests),
+    ("read back by tensorboard", read_back_events),
+    ("format", format),
+    ("clippy", clippy),
+    ("tidy", tidy_up),
+];
 
 /// With a filter, the quick loop of someone who writes: only these.
 const FILTERED: [&str; 2] = [BUILD, "tests"];
@@ -130,6 +137,10 @@ fn clippy(ask: &Ask) -> Result<Totals> {
         eprintln!("if clippy itself is missing: rustup component add clippy");
     }
     Ok(Totals::one(held))
+}
+
+fn read_back_events(ask: &Ask) -> Result<Totals> {
+    read_back::check(ask.repo)
 }
 
 fn tidy_up(ask: &Ask) -> Result<Totals> {

@@ -76,9 +76,9 @@ pub fn run(args: &Args) -> Outcome {
 fn list(args: &ListArgs) -> Outcome {
     let places: Vec<(&Entry, String)> = ENTRIES.iter().map(|e| (e, place(e, &data_folders()))).collect();
     if args.json {
-        let all = places.iter().map(|(e, place)| {
-            (e.name.to_owned(), json!({"what": e.what, "place": place, "licence": e.licence}))
-        });
+        let all = places
+            .iter()
+            .map(|(e, place)| (e.name.to_owned(), json!({"what": e.what, "place": place, "licence": e.licence})));
         result(&Value::Object(all.collect()).to_string());
         return Ok(DONE);
     }
@@ -114,8 +114,10 @@ fn files(entry: &Entry) -> &[File] {
 }
 
 fn check_set(args: &CheckArgs) -> Outcome {
-    // Unusable items are left out here in any case, so that all of them are found and not only the first.
-    let opened = open(&args.name, &Open { px: args.px, skip_bad: true, ..Open::default() })?;
+    // Unusable items are left out here in any case, so that all of them are found and not only the first. Where none is
+    // left, the first says why.
+    let set = |skip_bad| open(&args.name, &Open { px: args.px, skip_bad, ..Open::default() });
+    let opened = set(true).map_err(|e| set(false).err().unwrap_or(e))?;
     let bar = steps_bar("reading");
     let report = check(opened.data.as_ref(), None, &mut |done, all| {
         bar.set_length(all);
@@ -127,7 +129,12 @@ fn check_set(args: &CheckArgs) -> Outcome {
     let left_out: Vec<u64> = bad.iter().map(|(i, _)| *i).collect();
     bad.extend(report.bad.iter().map(|(i, why)| (number(*i, &left_out), why.clone())));
     bad.sort();
-    anyhow::ensure!(report.good() > 0, "{}: holds no usable item of {}", args.name, report.items + left_out.len() as u64);
+    anyhow::ensure!(
+        report.good() > 0,
+        "{}: holds no usable item of {}",
+        args.name,
+        report.items + left_out.len() as u64
+    );
     let out = args.out.clone().unwrap_or_else(|| default_grid(&args.name));
     if let Some(grid) = &report.grid {
         if let Some(folder) = out.parent().filter(|f| !f.as_os_str().is_empty()) {
@@ -265,10 +272,9 @@ mod tests {
     #[test]
     fn grids_are_named_after_the_last_part_of_the_path() {
         let named = |n| default_grid(n).display().to_string();
-        assert_eq!([named("mnist:test"), named("a/cats.zip"), named("cats/")], [
-            "mnist-test-grid.png",
-            "cats.zip-grid.png",
-            "cats-grid.png"
-        ]);
+        assert_eq!(
+            [named("mnist:test"), named("a/cats.zip"), named("cats/")],
+            ["mnist-test-grid.png", "cats.zip-grid.png", "cats-grid.png"]
+        );
     }
 }

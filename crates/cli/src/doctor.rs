@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> Outcome {
     found.push(("libtorch", "2.11.0".into()));
     found.push(("libtorch file", system::loaded_library("libtorch_cpu").unwrap_or("not found among the loaded libraries".into())));
     let part = |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
-    found.push(("oneDNN", part("oneDNN").if_empty("not in this build")));
+    found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
     found.push(("kernels", shim::cpu_capability()));
     found.push(("threads", format!("{} of {} cores", tch::get_num_threads(), std::thread::available_parallelism().map_or(1, usize::from))));

@@ -59,9 +59,19 @@ fn chain(e: &anyhow::Error) -> String {
 /// 3 where the system refused, 2 where the input is at fault.
 fn code_of(e: &anyhow::Error) -> u8 {
     let machine = e.chain().any(|cause| {
-        let io = cause.downcast_ref::<pentimento_io::Error>();
-        let system = matches!(io, Some(pentimento_io::Error::Os { source, .. }) if source.kind() != std::io::ErrorKind::NotFound);
+        let system = matches!(system_error(cause), Some(pentimento_io::Error::Os { source, .. }) if source.kind() != std::io::ErrorKind::NotFound);
         system || matches!(cause.downcast_ref::<Error>(), Some(Error::Device { .. } | Error::NonFinite { .. }))
     });
     if machine { MACHINE_CODE } else { USAGE_CODE }
+}
+
+/// The file error that a cause is or passes on: errors that pass one on do not list it among their causes.
+fn system_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a pentimento_io::Error> {
+    match cause.downcast_ref::<Error>() {
+        Some(Error::Io(e) | Error::Data(pentimento_data::Error::Io(e))) => Some(e),
+        _ => match cause.downcast_ref::<pentimento_data::Error>() {
+            Some(pentimento_data::Error::Io(e)) => Some(e),
+            _ => cause.downcast_ref(),
+        },
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::exit::{DONE, Outcome};
 use crate::terminal::{result, steps_bar};
+use pentimento_diffusion::Sampler;
 use pentimento_train::{Checkpoint, Model, Options, Plan, judge, parse_device};
 use std::path::PathBuf;
 
@@ -15,6 +16,12 @@ pub struct Args {
     /// Guidance that counts as the one shown, instead of the recipe's.
     #[arg(long)]
     guidance: Option<f64>,
+    /// Sampler, instead of the recipe's.
+    #[arg(long)]
+    sampler: Option<Sampler>,
+    /// Steps of the sampler, instead of the recipe's.
+    #[arg(long)]
+    steps: Option<usize>,
     /// Pictures per scale, instead of the recipe's.
     #[arg(short)]
     n: Option<usize>,
@@ -33,6 +40,8 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(sweep) = &args.sweep {
         recipe.sample.sweep.clone_from(sweep);
     }
+    recipe.sample.sampler = args.sampler.unwrap_or(recipe.sample.sampler);
+    recipe.sample.steps = args.steps.unwrap_or(recipe.sample.steps);
     recipe.sample.guidance = args.guidance.unwrap_or(recipe.sample.guidance);
     if let (Some(n), Some(j)) = (args.n, &mut recipe.judge) {
         j.samples = n;

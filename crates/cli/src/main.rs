@@ -3,6 +3,7 @@
 //! Output for people goes to stderr, results to stdout. Exit codes: 0 done, 1 the result is negative, 2 wrong usage or
 //! input, 3 the machine or its disk, 4 interrupted and resumable.
 
+mod data;
 mod doctor;
 mod exit;
 mod report;
@@ -40,6 +41,8 @@ enum Command {
     Judge(judge::Args),
     /// Write one HTML page about a run.
     Report(report::Args),
+    /// List, check or fetch data sets.
+    Data(data::Args),
     /// Print what was found on this machine: libtorch, processor, CUDA, data, disk.
     Doctor(doctor::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Probe(a) => probe::run(&a),
         Command::Judge(a) => judge::run(&a),
         Command::Report(a) => report::run(&a),
+        Command::Data(a) => data::run(&a),
         Command::Doctor(a) => doctor::run(&a),
     };
     exit::guard(work)

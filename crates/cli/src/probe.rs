@@ -87,7 +87,7 @@ fn of_run(args: &Args) -> Outcome {
     } else if data.factors().is_empty() {
         vec!["label".into()]
     } else {
-        ["label", "x", "y", "scale"].iter().filter(|t| **t == "label" || data.factors().iter().any(|f| f == *t)).map(ToString::to_string).collect()
+        ["x", "y", "scale"].iter().filter(|t| data.factors().iter().any(|f| f == *t)).map(ToString::to_string).collect()
     };
     let bar = steps_bar("reading");
     let report = probe_run(&model, &data, &usual(args.n), &targets, &mut |what, done, all| {

@@ -31,8 +31,8 @@ pub struct Args {
     #[arg(long, visible_alias = "cfg-scale")]
     guidance: Option<f64>,
     /// Times between which guidance acts: --interval 0.2,0.8
-    #[arg(long, value_delimiter = ',', num_args = 2)]
-    interval: Option<Vec<f64>>,
+    #[arg(long, value_parser = interval)]
+    interval: Option<[f64; 2]>,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -66,9 +66,7 @@ pub fn run(args: &Args) -> Outcome {
     how.sampler = args.sampler.unwrap_or(how.sampler);
     how.grid = args.grid.unwrap_or(how.grid);
     how.guidance = args.guidance.unwrap_or(how.guidance);
-    if let Some([lo, hi]) = args.interval.as_deref() {
-        how.interval = [*lo, *hi];
-    }
+    how.interval = args.interval.unwrap_or(how.interval);
     drawing.check()?;
     drawing.class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
     let bar = steps_bar("drawing");
@@ -99,6 +97,12 @@ pub fn run(args: &Args) -> Outcome {
     }
     result(&grid.display().to_string());
     Ok(DONE)
+}
+
+/// Two times as typed, `0.2,0.8`.
+fn interval(text: &str) -> Result<[f64; 2], String> {
+    let times = text.split_once(',').and_then(|(lo, hi)| Some([lo.trim().parse().ok()?, hi.trim().parse().ok()?]));
+    times.ok_or_else(|| "write two times: --interval 0.2,0.8".into())
 }
 
 /// Pictures as the ADM evaluator reads them: `arr_0` bytes `[N, H, W, 3]`, `arr_1` labels.

@@ -22,6 +22,9 @@ pub struct Args {
     /// cpu, cuda or cuda:<n>
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Leave out unreadable items of the data, as `data.skip_bad = true` does.
+    #[arg(long)]
+    skip_bad: bool,
     /// Print the checked plan and stop.
     #[arg(long)]
     dry_run: bool,
@@ -33,6 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let mut sets = args.sets.clone();
     sets.extend(args.seed.map(|s| format!("seed={s}")));
+    sets.extend(args.skip_bad.then(|| "data.skip_bad=true".to_owned()));
     let options = Options { outdir: args.outdir.clone(), device: Some(args.device.clone()) };
     let plan = Plan::read(&args.recipe, &sets, &options)?;
     if args.dry_run {

@@ -2,12 +2,7 @@
 //! done with them. Nothing is fetched unless [`get`] is called.
 
 use crate::Error;
-use flate2::read::GzDecoder;
-use pentimento_io::atomic::write_bytes;
 use pentimento_io::http::{Download, Progress, download};
-use pentimento_io::limits::Limits;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// One file of a data set.
@@ -243,37 +238,8 @@ fn fetch(
         paths.push(path);
     }
     match (members, paths.first()) {
-        (Some(members), Some(archive)) => unpack(archive, members, &folder),
+        (Some(members), Some(archive)) => Ok(pentimento_io::tar_gz::unpack(archive, members, &folder)?),
         _ => Ok(paths),
-    }
-}
-
-/// Puts members of a tar.gz, known by the last part of their name, into a folder; nothing else of it is written.
-fn unpack(archive: &Path, members: &[&str], folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let paths: Vec<PathBuf> = members.iter().map(|m| folder.join(m)).collect();
-    if paths.iter().all(|p| p.is_file()) {
-        return Ok(paths);
-    }
-    let os = |e| pentimento_io::Error::os(archive, "read", e);
-    let mut tar = tar::Archive::new(GzDecoder::new(fs::File::open(archive).map_err(os)?));
-    for member in tar.entries().map_err(os)? {
-        let member = member.map_err(os)?;
-        let name = member.path().map_err(os)?.file_name().map(|n| n.to_string_lossy().into_owned());
-        let Some(place) = members.iter().position(|m| name.as_deref() == Some(m)) else { continue };
-        let (size, limit) = (member.size(), Limits::STANDARD.array_bytes);
-        if size > limit {
-            let why = format!("member {} declares {size} bytes, more than the limit of {limit}", members[place]);
-            return Err(Error::bad(archive.display().to_string(), why));
-        }
-        let mut bytes = Vec::new();
-        member.take(size).read_to_end(&mut bytes).map_err(os)?;
-        write_bytes(&paths[place], &bytes)?;
-    }
-    match members.iter().zip(&paths).find(|(_, p)| !p.is_file()) {
-        Some((m, _)) => {
-            Err(Error::bad(archive.display().to_string(), format!("holds no {m}; remove it and fetch it again")))
-        }
-        None => Ok(paths),
     }
 }
 

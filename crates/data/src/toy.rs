@@ -249,7 +249,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Toy::new(ToyKind::Checkerboard).score([0.5, 0.5]), [0.0; 2]);
+        assert!(Toy::new(ToyKind::Checkerboard).score([0.5, 0.5]).iter().all(|v| v.abs() < f64::MIN_POSITIVE));
     }
 
     #[test]

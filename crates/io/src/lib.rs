@@ -37,6 +37,7 @@ pub mod shards;
 pub mod source;
 pub mod system;
 pub mod table;
+pub mod tar_gz;
 pub mod text;
 pub mod weights;
 mod zip_members;

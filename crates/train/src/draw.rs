@@ -157,7 +157,9 @@ impl Drawing {
 
     /// The class of picture i.
     pub fn class_of(&self, i: usize, classes: usize) -> i64 {
-        let class = self.class.unwrap_or(if classes == 0 { 0 } else { i % classes });
+        // By the sample's number, not its place in this drawing: sample 17 is the same picture in every drawing.
+        let turn = (self.first + i as u64).checked_rem(classes as u64).unwrap_or(0);
+        let class = self.class.map_or(turn, |c| c as u64);
         if classes == 0 { NO_LABEL } else { i64::try_from(class).unwrap_or(NO_LABEL) }
     }
 

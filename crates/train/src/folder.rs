@@ -20,6 +20,7 @@ impl RunFolder {
     /// # Errors
     /// A second writer, an unwritable folder, a full disk.
     pub fn open(path: &Path, images: u64, lock: Lock) -> Result<Self, Error> {
+        atomic::sweep(path)?;
         for sub in ["checkpoints", "samples"] {
             make(&path.join(sub))?;
             atomic::sweep(&path.join(sub))?;
@@ -123,8 +124,12 @@ impl RunFolder {
     /// When a file cannot be removed.
     pub fn retain(&self, keep: usize, every: usize, save_images: u64) -> Result<(), Error> {
         let all = Self::checkpoints(&self.path);
-        for (at, file) in all.iter().take(all.len().saturating_sub(keep)) {
-            let spared = every > 0 && save_images > 0 && at.div_ceil(save_images).is_multiple_of(every as u64);
+        // A save falls due at the first step that reaches a multiple of `save_images`, so the oldest checkpoint from there
+        // on is that save; what an interruption saved before the next one is none.
+        let due = |at: u64| at.checked_div(save_images).unwrap_or(0);
+        for (i, (at, file)) in all.iter().enumerate().take(all.len().saturating_sub(keep)) {
+            let first = i == 0 || due(all[i - 1].0) < due(*at);
+            let spared = every > 0 && first && due(*at) > 0 && due(*at).is_multiple_of(every as u64);
             if !spared {
                 remove(file)?;
             }

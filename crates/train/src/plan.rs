@@ -79,10 +79,13 @@ impl Plan {
         check_numbers(&recipe)?;
         let device = parse_device(options.device.as_deref().unwrap_or("cpu"))?;
         let Opened { data: all, skipped } = open_data(&recipe)?;
-        let parts = split(&recipe, &all);
+        let mut parts = split(&recipe, &all);
+        if let Some(name) = &recipe.data.validate_on {
+            parts.validation = other_set(&recipe, name, &all)?;
+        }
         let [c, h, w] = all.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        let signature =
-            Signature { input: [c, h, w], classes: all.classes().to_vec(), factors: all.factors().to_vec() };
+        let classes = if recipe.data.labels { all.classes().to_vec() } else { Vec::new() };
+        let signature = Signature { input: [c, h, w], classes, factors: all.factors().to_vec() };
         if usize::try_from(parts.train.len()).is_ok_and(|n| n < recipe.train.batch) {
             return Err(Error::Value {
                 key: "train.batch",
@@ -141,12 +144,13 @@ impl Plan {
         let toml = toml::to_string(r).unwrap_or_else(|e| format!("# {e}\n"));
         let [c, h, w] = self.signature.input;
         let judge = self.parts.judge.as_ref().map_or(String::new(), |j| format!(" + {} for the judge", j.len()));
+        let held = if r.data.validate_on.is_some() { 0 } else { self.parts.validation.len() };
         format!(
             "{toml}\n# resolved\n# run folder   {}\n# data         {} items {c}x{h}x{w}, {} classes, {} factors; {} to train + {} to validate{judge}\n\
              # network      {:.3} M parameters, {:.1} M multiply-adds per image\n# length       {} steps of {} images\n\
              # held         {:.1} MiB for weights, average, moments and gradients (activations come on top)\n# device       {:?}\n",
             self.outdir.display(),
-            self.parts.train.len() + self.parts.validation.len() + self.parts.judge.as_ref().map_or(0, |j| j.len()),
+            self.parts.train.len() + held + self.parts.judge.as_ref().map_or(0, |j| j.len()),
             self.signature.classes.len(),
             self.signature.factors.len(),
             self.parts.train.len(),
@@ -199,11 +203,23 @@ fn open_data(recipe: &Recipe) -> Result<Opened, Error> {
     Ok(open(&recipe.data.name, &open_options(recipe))?)
 }
 
+/// The set of `data.validate_on`, whole, which must be of the kind that is learned from.
+fn other_set(recipe: &Recipe, name: &str, all: &Arc<dyn Dataset>) -> Result<Arc<dyn Dataset>, Error> {
+    let other = open(name, &Open { limit: 0, ..open_options(recipe) })?.data;
+    let kind = |d: &Arc<dyn Dataset>| format!("{:?} in {} classes", d.shape(), d.classes().len());
+    let (theirs, ours) = (kind(&other), kind(all));
+    if theirs != ours || other.is_empty() {
+        let want = format!("is {} items of {theirs}, but {} is of {ours}", other.len(), recipe.data.name);
+        return Err(Error::Value { key: "data.validate_on", got: name.into(), want });
+    }
+    Ok(other)
+}
+
 /// Parts by the addressed hash; the key is fixed, so that a model and a judge of different runs never share items.
 fn split(recipe: &Recipe, all: &Arc<dyn Dataset>) -> Parts {
     const KEY: u64 = 0x70656E74;
     let judge = recipe.judge.as_ref().map_or(0.0, |j| j.share);
-    let validation = recipe.data.validation;
+    let validation = if recipe.data.validate_on.is_some() { 0.0 } else { recipe.data.validation };
     let part = |from: f64, to: f64| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(all.clone(), KEY, from, to)) };
     Parts {
         judge: (judge > 0.0).then(|| part(0.0, judge)),

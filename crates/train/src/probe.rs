@@ -22,6 +22,19 @@ pub struct ProbeRow {
     pub validation: f64,
 }
 
+/// The validation score of one target at one place.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+pub struct Place {
+    /// `label`, or the name of a factor.
+    pub target: String,
+    /// Block by name.
+    pub block: String,
+    /// Time of the noise.
+    pub level: String,
+    /// Score on validation items.
+    pub score: f64,
+}
+
 /// Probes of a run: the chosen place beside raw pixels and an untrained network, and every place on validation items.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub struct ProbeReport {
@@ -29,8 +42,8 @@ pub struct ProbeReport {
     pub rows: Vec<ProbeRow>,
     /// Target, model minus raw pixels, model minus random network, on the same test items.
     pub gains: Vec<(String, Difference, Difference)>,
-    /// Target, block, level, validation score: the heat map.
-    pub map: Vec<(String, String, String, f64)>,
+    /// Every place: the heat map.
+    pub map: Vec<Place>,
     /// How activations became vectors.
     pub pool: String,
     /// Items for training, validation and test.
@@ -79,7 +92,7 @@ pub fn probe_run(
             Ok(best)
         };
         let map = &mut report.map;
-        let ours = best(&trained, &mut |b, l, v| map.push((target.clone(), b.into(), l.into(), v)))?;
+        let ours = best(&trained, &mut |b, l, v| map.push(Place { target: target.clone(), block: b.into(), level: l.into(), score: v }))?;
         let theirs = best(&random, &mut |_, _, _| {})?;
         let pixels = fit(&trained.pixels)?;
         let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
@@ -177,7 +190,7 @@ fn single(v: f64) -> f32 {
     v as f32
 }
 
-/// The usual places: every block, four levels, means over a 4 x 4 grid.
+/// The usual places: every block, four levels, means over a 2 x 2 grid.
 pub fn usual(items: u64) -> ReadOptions {
-    ReadOptions { blocks: Vec::new(), levels: vec![0.05, 0.2, 0.4, 0.6], pool: Pool::Grid(4), items, seed: 0 }
+    ReadOptions { blocks: Vec::new(), levels: vec![0.05, 0.2, 0.4, 0.6], pool: Pool::Grid(2), items, seed: 0 }
 }

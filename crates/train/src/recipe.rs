@@ -51,6 +51,12 @@ pub struct DataTable {
     /// Share of the items kept for validation.
     #[serde(default = "default_validation")]
     pub validation: f64,
+    /// Another set to validate on, such as `cifar10:test`; then nothing is held out and `validation` is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate_on: Option<String>,
+    /// Learn the classes; `false` gives a network without labels.
+    #[serde(default = "default_labels")]
+    pub labels: bool,
     /// Mirror images left-right at random.
     #[serde(default)]
     pub flip: bool,
@@ -67,6 +73,9 @@ pub struct DataTable {
 
 fn default_validation() -> f64 {
     0.02
+}
+fn default_labels() -> bool {
+    true
 }
 
 /// `[diffusion]`

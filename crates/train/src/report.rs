@@ -1,5 +1,5 @@
 use crate::judge::{Judgement, read_judgement};
-use crate::probe::ProbeReport;
+use crate::probe::{Place, ProbeReport};
 use crate::{Checkpoint, Error, Meta, RunFolder};
 use pentimento_io::axis::Scale;
 use pentimento_io::chart::{Curves, Series};
@@ -143,22 +143,12 @@ fn probed(page: Report, p: &ProbeReport) -> Report {
     });
     let bars = Bars { title: "Gain of the model's features".into(), label: "difference of scores on the same items".into(), bars: gains.collect() };
     page = page.figure(&bars.svg(), "");
-    let mut targets: Vec<&String> = p.map.iter().map(|(t, ..)| t).collect();
+    let mut targets: Vec<&String> = p.map.iter().map(|c| &c.target).collect();
     targets.dedup();
     for target in targets {
-        let cells: Vec<_> = p.map.iter().filter(|(t, ..)| t == target).collect();
-        let unique = |f: &dyn Fn(&&(String, String, String, f64)) -> String| {
-            let mut seen = Vec::new();
-            for c in &cells {
-                let v = f(c);
-                if !seen.contains(&v) {
-                    seen.push(v);
-                }
-            }
-            seen
-        };
-        let (blocks, levels) = (unique(&|c| c.1.clone()), unique(&|c| c.2.clone()));
-        let value = |b: &String, l: &String| cells.iter().find(|c| &c.1 == b && &c.2 == l).map_or(f64::NAN, |c| c.3);
+        let cells: Vec<&Place> = p.map.iter().filter(|c| &c.target == target).collect();
+        let (blocks, levels) = (unique(cells.iter().map(|c| &c.block)), unique(cells.iter().map(|c| &c.level)));
+        let value = |b: &String, l: &String| cells.iter().find(|c| &c.block == b && &c.level == l).map_or(f64::NAN, |c| c.score);
         let values = blocks.iter().flat_map(|b| levels.iter().map(move |l| (b, l))).map(|(b, l)| value(b, l)).collect();
         let map = HeatMap {
             title: format!("{target}: validation score by block and level"),
@@ -171,6 +161,17 @@ fn probed(page: Report, p: &ProbeReport) -> Report {
         page = page.figure(&map.svg(), "");
     }
     page
+}
+
+/// Each value once, in order of appearance.
+fn unique<'a>(values: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for v in values {
+        if !seen.contains(v) {
+            seen.push(v.clone());
+        }
+    }
+    seen
 }
 
 fn machine(page: Report, meta: &Meta, stats: &[Value]) -> Report {

@@ -42,7 +42,7 @@ pub fn train(plan: &Plan, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
     pentimento_io::atomic::write_bytes(&plan.outdir.join("plan.json"), text.as_bytes())?;
     let toml = toml::to_string(&plan.recipe).unwrap_or_default();
     pentimento_io::atomic::write_bytes(&plan.outdir.join("recipe.toml"), toml.as_bytes())?;
-    run.to_the_end(&mut folder, monitor)
+    run.walk(&mut folder, monitor)
 }
 
 /// The whole state of training: what a checkpoint holds.
@@ -137,8 +137,9 @@ impl<'a> Run<'a> {
         };
         let (old, new) = (flat(&meta.recipe), flat(&self.plan.recipe));
         let matters = |key: &str| {
-            !(key.starts_with("sample.") || key.starts_with("judge"))
-                && !key.strip_prefix("train.").is_some_and(|k| free.contains(&k))
+            let later = key.starts_with("sample.") || key.starts_with("judge");
+            let cadence = key.strip_prefix("train.").is_some_and(|k| free.contains(&k));
+            !later && !cadence
         };
         for (key, value) in &new {
             let before = old.iter().find(|(k, _)| k == key).map_or("absent", |(_, v)| v);
@@ -153,7 +154,7 @@ impl<'a> Run<'a> {
             .then(|| format!("the data was {} and is {} now", meta.data_hash, self.plan.data_hash))
     }
 
-    fn to_the_end(&mut self, folder: &mut RunFolder, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
+    fn walk(&mut self, folder: &mut RunFolder, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
         let t = self.plan.recipe.train.clone();
         let d = &self.plan.recipe.data;
         let augment = Augment { flip: d.flip, shift: d.shift };
@@ -305,7 +306,7 @@ impl<'a> Run<'a> {
         let mut loader = Loader::new(held.clone(), config, Some(self.validation.clone()), 0)?;
         let (mut sum, mut batches) = (0.0, 0.0);
         let at = At { seed: SEED, step: 0, images: 0 };
-        for _ in 0..(n / batch as u64) {
+        for _ in 0..n.div_euclid(batch as u64) {
             let terms = self.learner.validate(&loader.next()?.upload(self.plan.device), &at);
             sum += terms.total().double_value(&[]);
             batches += 1.0;
