@@ -18,12 +18,19 @@ pub fn run(args: &Args) -> Outcome {
     let mut found: Vec<(&str, String)> = Vec::new();
     found.push(("pentimento", format!("{} (numerics {})", env!("CARGO_PKG_VERSION"), pentimento_core::NUMERICS)));
     found.push(("libtorch", "2.11.0".into()));
-    found.push(("libtorch file", system::loaded_library("libtorch_cpu").unwrap_or("not found among the loaded libraries".into())));
-    let part = |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
+    found.push((
+        "libtorch file",
+        system::loaded_library("libtorch_cpu").unwrap_or("not found among the loaded libraries".into()),
+    ));
+    let part =
+        |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
     found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
     found.push(("kernels", shim::cpu_capability()));
-    found.push(("threads", format!("{} of {} cores", tch::get_num_threads(), std::thread::available_parallelism().map_or(1, usize::from))));
+    found.push((
+        "threads",
+        format!("{} of {} cores", tch::get_num_threads(), std::thread::available_parallelism().map_or(1, usize::from)),
+    ));
     let cuda = if tch::Cuda::is_available() {
         format!("{} devices", tch::Cuda::device_count())
     } else {
@@ -36,7 +43,8 @@ pub fn run(args: &Args) -> Outcome {
         let there = if folder.is_dir() { "present" } else { "absent" };
         found.push(("data folder", format!("{} ({there})", folder.display())));
     }
-    let disk = system::free_bytes(Path::new(".")).map_or("unknown".into(), |b| format!("{:.1} GiB free here", b as f64 / (1u64 << 30) as f64));
+    let disk = system::free_bytes(Path::new("."))
+        .map_or("unknown".into(), |b| format!("{:.1} GiB free here", b as f64 / (1u64 << 30) as f64));
     found.push(("disk", disk));
     if args.json {
         let mut map = serde_json::Map::new();

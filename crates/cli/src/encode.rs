@@ -45,7 +45,13 @@ pub fn run(args: &Args) -> Outcome {
     let data = open_for(&model, &args.data, args.px)?;
     let blocks = model.blocks();
     let block = args.block.clone().unwrap_or_else(|| blocks[blocks.len() >> 1].clone());
-    let options = ReadOptions { blocks: vec![block.clone()], levels: vec![args.level], pool: args.pool, items: args.n, seed: args.seed };
+    let options = ReadOptions {
+        blocks: vec![block.clone()],
+        levels: vec![args.level],
+        pool: args.pool,
+        items: args.n,
+        seed: args.seed,
+    };
     let bar = steps_bar("reading");
     let read = encode(&model, &data, &options, &mut |done, all| {
         bar.set_length(all);

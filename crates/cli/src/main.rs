@@ -5,11 +5,11 @@
 
 mod data;
 mod doctor;
-mod exit;
-mod report;
-mod probe;
-mod judge;
 mod encode;
+mod exit;
+mod judge;
+mod probe;
+mod report;
 mod sample;
 mod terminal;
 mod train;

@@ -5,7 +5,9 @@ use crate::terminal::{result, steps_bar};
 use clap::ValueEnum;
 use pentimento_io::{atomic, features::Features};
 use pentimento_measure::ProbeConfig;
-use pentimento_train::{Model, ProbeReport, ProbeRow, is_run, open_for, parse_device, probe_features, probe_run, usual};
+use pentimento_train::{
+    Model, ProbeReport, ProbeRow, is_run, open_for, parse_device, probe_features, probe_run, usual,
+};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -98,18 +100,27 @@ fn of_run(args: &Args) -> Outcome {
     bar.finish_and_clear();
     let text = serde_json::to_string_pretty(&report)?;
     atomic::write_bytes(&args.features.join("probe.json"), text.as_bytes())?;
-    if args.json { result(&text) } else { lines(&report) }
+    if args.json {
+        result(&text)
+    } else {
+        lines(&report)
+    }
     Ok(DONE)
 }
 
 fn lines(report: &ProbeReport) {
     report.rows.iter().for_each(print);
     for (target, pixels, random) in &report.gains {
-        let gain = |d: &pentimento_measure::Difference| format!("{:+.3} [{:+.3}, {:+.3}]", d.value, d.interval.low, d.interval.high);
+        let gain = |d: &pentimento_measure::Difference| {
+            format!("{:+.3} [{:+.3}, {:+.3}]", d.value, d.interval.low, d.interval.high)
+        };
         result(&format!("{target:<8} gain over pixels {}, over a random network {}", gain(pixels), gain(random)));
     }
 }
 
 fn print(r: &ProbeRow) {
-    result(&format!("{:<8} {:<44} {:>5} wide  {:.3} [{:.3}, {:.3}]", r.target, r.features, r.width, r.score, r.interval.low, r.interval.high));
+    result(&format!(
+        "{:<8} {:<44} {:>5} wide  {:.3} [{:.3}, {:.3}]",
+        r.target, r.features, r.width, r.score, r.interval.low, r.interval.high
+    ));
 }

@@ -60,7 +60,8 @@ pub fn run(args: &Args) -> Outcome {
     let started = Instant::now();
     anyhow::ensure!(args.n > 0, "-n = 0; must be at least 1");
     let model = Model::open(&args.run, parse_device(&args.device)?)?;
-    let mut drawing = Drawing { n: args.n, seed: args.seed, first: args.first, batch: args.batch, ..Drawing::of(&model.recipe) };
+    let mut drawing =
+        Drawing { n: args.n, seed: args.seed, first: args.first, batch: args.batch, ..Drawing::of(&model.recipe) };
     let how = &mut drawing.how;
     how.steps = args.steps.unwrap_or(how.steps);
     how.sampler = args.sampler.unwrap_or(how.sampler);

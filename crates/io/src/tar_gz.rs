@@ -34,7 +34,9 @@ pub fn unpack(archive: &Path, members: &[&str], folder: &Path) -> Result<Vec<Pat
         write_bytes(&paths[place], &bytes)?;
     }
     match members.iter().zip(&paths).find(|(_, p)| !p.is_file()) {
-        Some((m, _)) => Err(Error::bad(archive, format!("member {m}"), "is not there", "remove the archive and fetch it again")),
+        Some((m, _)) => {
+            Err(Error::bad(archive, format!("member {m}"), "is not there", "remove the archive and fetch it again"))
+        }
         None => Ok(paths),
     }
 }

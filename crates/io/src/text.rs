@@ -17,7 +17,13 @@ pub fn read(path: &Path) -> Result<String> {
     }
     if size.len() > LIMIT {
         let advice = "name a text file".into();
-        return Err(Error::TooLarge { path: path.into(), place: "file".into(), asked: size.len(), limit: LIMIT, advice });
+        return Err(Error::TooLarge {
+            path: path.into(),
+            place: "file".into(),
+            asked: size.len(),
+            limit: LIMIT,
+            advice,
+        });
     }
     let bytes = std::fs::read(path).map_err(|e| Error::os(path, "read", e))?;
     String::from_utf8(bytes).map_err(|e| {

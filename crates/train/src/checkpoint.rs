@@ -83,11 +83,13 @@ impl Checkpoint {
         let file = Weights::open(path)?;
         let bad = |why: String| Error::BadCheckpoint { path: path.into(), why };
         let text = file.metadata().get("pentimento").ok_or_else(|| {
-            bad("has no `pentimento` entry in its header, so it was not written by this program; name a run folder".into())
+            bad("has no `pentimento` entry in its header, so it was not written by this program; name a run folder"
+                .into())
         })?;
         let value: Value = serde_json::from_str(text).map_err(|e| bad(format!("its header is damaged ({e})")))?;
         let value = migrate(value).map_err(&bad)?;
-        let meta = serde_json::from_value(value).map_err(|e| bad(format!("its header does not fit this program ({e})")))?;
+        let meta =
+            serde_json::from_value(value).map_err(|e| bad(format!("its header does not fit this program ({e})")))?;
         Ok(Self { path: path.into(), meta, file: RefCell::new(file) })
     }
 
@@ -126,7 +128,8 @@ impl Checkpoint {
         let _guard = tch::no_grad_guard();
         let saved = self.tensor(name)?;
         if saved.size() != into.size() {
-            let why = format!("{name} is {:?} where {:?} is needed; it belongs to another recipe", saved.size(), into.size());
+            let why =
+                format!("{name} is {:?} where {:?} is needed; it belongs to another recipe", saved.size(), into.size());
             return Err(Error::BadCheckpoint { path: self.path.clone(), why });
         }
         into.shallow_clone().copy_(&saved);
@@ -146,7 +149,8 @@ impl Checkpoint {
 pub fn write(path: &Path, meta: &Meta, tensors: &[(String, Tensor)]) -> Result<(), Error> {
     let arrays: Vec<_> =
         tensors.iter().map(|(n, t)| Ok((n.clone(), array_from_tensor(t)?))).collect::<Result<_, Error>>()?;
-    let text = serde_json::to_string(meta).map_err(|e| Error::BadCheckpoint { path: path.into(), why: e.to_string() })?;
+    let text =
+        serde_json::to_string(meta).map_err(|e| Error::BadCheckpoint { path: path.into(), why: e.to_string() })?;
     let header = BTreeMap::from([("format".to_owned(), "pt".to_owned()), ("pentimento".to_owned(), text)]);
     let named: Vec<_> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
     Ok(safetensors::write(path, &named, &header)?)
@@ -161,7 +165,9 @@ pub fn write(path: &Path, meta: &Meta, tensors: &[(String, Tensor)]) -> Result<(
 pub fn migrate(mut header: Value) -> Result<Value, String> {
     let version = header.get("format_version").and_then(Value::as_u64).unwrap_or(0);
     if version > FORMAT_VERSION {
-        return Err(format!("format version {version} is newer than this program's {FORMAT_VERSION}; update pentimento"));
+        return Err(format!(
+            "format version {version} is newer than this program's {FORMAT_VERSION}; update pentimento"
+        ));
     }
     if version == 0 {
         let Some(map) = header.as_object_mut() else { return Err("its header is no table".into()) };
@@ -180,7 +186,8 @@ pub fn migrate(mut header: Value) -> Result<Value, String> {
 /// # Errors
 /// Kinds that have no place in a file.
 pub fn hash(tensors: &[(String, Tensor)]) -> Result<String, Error> {
-    let arrays: Vec<_> = tensors.iter().map(|(n, t)| Ok((n.clone(), array_from_tensor(t)?))).collect::<Result<_, Error>>()?;
+    let arrays: Vec<_> =
+        tensors.iter().map(|(n, t)| Ok((n.clone(), array_from_tensor(t)?))).collect::<Result<_, Error>>()?;
     let named: Vec<_> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
     let bytes = safetensors::to_bytes(&named, &safetensors::Metadata::new())?;
     Ok(blake3::hash(&bytes).to_hex()[..16].to_owned())
@@ -195,7 +202,10 @@ mod tests {
     fn old_headers_are_upgraded_and_future_ones_refused() {
         let old = json!({"images_seen": 640, "step": 10});
         let new = migrate(old).unwrap();
-        assert_eq!((&new["images"], &new["format_version"], &new["window"]["steps"]), (&json!(640), &json!(1), &json!(0)));
+        assert_eq!(
+            (&new["images"], &new["format_version"], &new["window"]["steps"]),
+            (&json!(640), &json!(1), &json!(0))
+        );
         assert!(migrate(json!({"format_version": 99})).unwrap_err().contains("newer than this program's"));
         let current = json!({"format_version": 1, "images": 3});
         assert_eq!(migrate(current.clone()).unwrap(), current);

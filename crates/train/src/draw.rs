@@ -210,7 +210,9 @@ impl Drawing {
         let [_, h, w] = model.signature.input;
         let k = model.classes();
         let prompt = match i.map(|i| self.class_of(i, k)) {
-            Some(y) if y >= 0 => model.signature.classes.get(usize::try_from(y).unwrap_or(0)).cloned().unwrap_or_default(),
+            Some(y) if y >= 0 => {
+                model.signature.classes.get(usize::try_from(y).unwrap_or(0)).cloned().unwrap_or_default()
+            }
             _ => String::new(),
         };
         let seed = i.map_or(self.seed.to_string(), |i| format!("{}, Sample: {}", self.seed, self.first + i as u64));

@@ -15,7 +15,9 @@ impl Ema {
     pub fn new(params: &Params) -> Self {
         let _guard = tch::no_grad_guard();
         let all = params.entries();
-        let average = all.iter().map(|p| if p.role == Role::Trainable { p.tensor.detach().copy() } else { p.tensor.shallow_clone() });
+        let average = all
+            .iter()
+            .map(|p| if p.role == Role::Trainable { p.tensor.detach().copy() } else { p.tensor.shallow_clone() });
         Self {
             average: average.collect(),
             names: all.iter().map(|p| p.name.clone()).collect(),

@@ -109,7 +109,15 @@ impl RunFolder {
         for (_, file) in Self::checkpoints(path).into_iter().chain(Self::pictures(path)) {
             remove(&file)?;
         }
-        let ours = ["stats.jsonl", "plan.json", "recipe.toml", "model.safetensors", "probe.json", "judgement.json", "report.html"];
+        let ours = [
+            "stats.jsonl",
+            "plan.json",
+            "recipe.toml",
+            "model.safetensors",
+            "probe.json",
+            "judgement.json",
+            "report.html",
+        ];
         for file in ours.iter().map(|f| path.join(f)).chain(events::files(path)?) {
             if file.exists() {
                 remove(&file)?;

@@ -3,7 +3,9 @@ use crate::{Error, Plan, RunFolder, checkpoint, schedule};
 use pentimento_core::optim::{AdamW, AdamWConfig};
 use pentimento_core::{HostBatch, Params};
 use pentimento_data::{Augment, Dataset, Loader, LoaderConfig};
-use pentimento_measure::{Features, Gaussian, Proportion, accuracy, agreement, density_coverage, frechet, kolmogorov_smirnov, r2};
+use pentimento_measure::{
+    Features, Gaussian, Proportion, accuracy, agreement, density_coverage, frechet, kolmogorov_smirnov, r2,
+};
 use pentimento_nn::{Cnn, CnnConfig};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -111,11 +113,15 @@ pub fn judge(plan: &Plan, model: &Model, observe: &mut dyn FnMut(&str, u64, u64)
         drawing.how.guidance = guidance;
         let all = scales.len() as u64;
         let started = std::time::Instant::now();
-        let Drawn { x, y } = drawing.run(model, &mut |a, b| observe("drawing for the judge", (i * b + a) as u64, all * b as u64))?;
+        let Drawn { x, y } =
+            drawing.run(model, &mut |a, b| observe("drawing for the judge", (i * b + a) as u64, all * b as u64))?;
         let seconds = started.elapsed().as_secs_f64();
         let seen = judge.look(&x);
         let asked: Vec<u32> = y.iter().map(|&y| u32::try_from(y).unwrap_or(u32::MAX)).collect();
-        let ks = judge.factors.iter().enumerate().map(|(f, (_, name, ..))| Ok((name.clone(), kolmogorov_smirnov(&seen.factors[f], &seen_real.factors[f])?)));
+        let ks =
+            judge.factors.iter().enumerate().map(|(f, (_, name, ..))| {
+                Ok((name.clone(), kolmogorov_smirnov(&seen.factors[f], &seen_real.factors[f])?))
+            });
         sweep.push(SweepPoint {
             guidance,
             agreement: agreement(&asked, &seen.classes)?,
@@ -126,8 +132,16 @@ pub fn judge(plan: &Plan, model: &Model, observe: &mut dyn FnMut(&str, u64, u64)
         });
     }
     let judge_accuracy = accuracy(&truth, &seen_real.classes)?;
-    let judgement =
-        Judgement { images: model.images, samples: n, judge_accuracy, judge_r2, real_frechet, real_coverage, shown, sweep };
+    let judgement = Judgement {
+        images: model.images,
+        samples: n,
+        judge_accuracy,
+        judge_r2,
+        real_frechet,
+        real_coverage,
+        shown,
+        sweep,
+    };
     let text = serde_json::to_vec_pretty(&judgement).unwrap_or_default();
     pentimento_io::atomic::write_bytes(&plan.outdir.join("judgement.json"), &text)?;
     Ok(judgement)
@@ -175,7 +189,8 @@ impl Judge {
             return Ok(this);
         }
         let batch = 128;
-        let mut optimiser = AdamW::new(&this.params, AdamWConfig { weight_decay: 0.01, clip: 1.0, ..Default::default() });
+        let mut optimiser =
+            AdamW::new(&this.params, AdamWConfig { weight_decay: 0.01, clip: 1.0, ..Default::default() });
         let augment = Augment { flip: false, shift: table.shift };
         let loader = LoaderConfig { batch, seed: plan.recipe.seed ^ 0x4A55, workers: 1, shuffle: true, augment };
         let mut loader = Loader::new(own.clone(), loader, None, 0)?;
@@ -194,7 +209,13 @@ impl Judge {
                 loss += (values - this.standard(truth)).square().mean(Kind::Float);
             }
             loss.backward();
-            let lr = schedule::learning_rate(images, 2e-3, 4_000.min(table.images >> 3), table.images, crate::Schedule::Cosine);
+            let lr = schedule::learning_rate(
+                images,
+                2e-3,
+                4_000.min(table.images >> 3),
+                table.images,
+                crate::Schedule::Cosine,
+            );
             let _ = optimiser.step(lr);
             images += batch as u64;
             observe("training the judge", images, table.images);
@@ -206,14 +227,19 @@ impl Judge {
 
     /// Factors `[B, F]` of the data as `[B, R]` with mean 0 and deviation 1.
     fn standard(&self, all: &Tensor) -> Tensor {
-        let columns: Vec<Tensor> = self.factors.iter().map(|(f, _, mean, std)| (all.select(1, i64::try_from(*f).unwrap_or(0)) - *mean) / *std).collect();
+        let columns: Vec<Tensor> = self
+            .factors
+            .iter()
+            .map(|(f, _, mean, std)| (all.select(1, i64::try_from(*f).unwrap_or(0)) - *mean) / *std)
+            .collect();
         Tensor::stack(&columns, 1)
     }
 
     fn save(&self, path: &std::path::Path, key: &str) -> Result<(), Error> {
         let arrays = pentimento_nn::weights::params_to_arrays(&self.params)?;
         let named: Vec<_> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
-        let meta = [("format_version".into(), checkpoint::FORMAT_VERSION.to_string()), ("judge".into(), key.to_owned())];
+        let meta =
+            [("format_version".into(), checkpoint::FORMAT_VERSION.to_string()), ("judge".into(), key.to_owned())];
         Ok(pentimento_io::safetensors::write(path, &named, &meta.into())?)
     }
 
@@ -232,7 +258,8 @@ impl Judge {
 
     fn look(&self, x: &Tensor) -> Seen {
         let _guard = tch::no_grad_guard();
-        let mut seen = Seen { features: Vec::new(), width: 0, classes: Vec::new(), factors: vec![Vec::new(); self.factors.len()] };
+        let mut seen =
+            Seen { features: Vec::new(), width: 0, classes: Vec::new(), factors: vec![Vec::new(); self.factors.len()] };
         let n = x.size()[0];
         for from in (0..n).step_by(500) {
             let part = x.narrow(0, from, (n - from).min(500)).to_device(self.params.device());

@@ -28,7 +28,9 @@ pub use monitor::{Monitor, Progress, Silent};
 pub use plan::{Options, Parts, Plan, Signature, parse_device};
 pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, usual};
 pub use read::{Pool, ReadOptions, Readings, encode, open_for};
-pub use recipe::{DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, nearest};
+pub use recipe::{
+    DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, nearest,
+};
 pub use report::{read_probes, write_report};
 pub use schedule::{ema_weight, learning_rate};
 pub use training::{Ending, train};

@@ -24,7 +24,8 @@ pub fn assemble(recipe: &Recipe, signature: &Signature, device: Device) -> Resul
     let network: Box<dyn Network> = recipe.network.build(&params.root(), signature.input, classes)?;
     let d = &recipe.diffusion;
     let variance = if recipe.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-    let denoiser = Parametrised::new(network, d.path, d.prediction, TimeInput::for_path(&d.path)).with_variance(variance);
+    let denoiser =
+        Parametrised::new(network, d.path, d.prediction, TimeInput::for_path(&d.path)).with_variance(variance);
     // Noise levels from 0 to 80 reach a network only through the scalings made for them; pictures deviate by 0.5.
     let edm = Preconditioning::Edm { sigma_data: 0.5 };
     let denoiser = if d.path == Path::Edm { denoiser.preconditioned(edm) } else { denoiser };
@@ -70,7 +71,9 @@ pub fn learner(plan: &Plan) -> Result<Learned, Error> {
 #[cfg(test)]
 mod tests {
     use pentimento_core::{Condition, Noise, Params};
-    use pentimento_diffusion::{Clipped, DiscreteVp, Parametrised, Path, Prediction, Sampler, Spacing, TimeInput, Variance, Walk, sample};
+    use pentimento_diffusion::{
+        Clipped, DiscreteVp, Parametrised, Path, Prediction, Sampler, Spacing, TimeInput, Variance, Walk, sample,
+    };
     use pentimento_io::weights::Weights;
     use pentimento_nn::{NetworkConfig, weights::load_params};
     use std::path::Path as File;

@@ -196,7 +196,14 @@ pub fn parse_device(name: &str) -> Result<Device, Error> {
 /// How a recipe opens its data.
 pub fn open_options(recipe: &Recipe) -> Open {
     let d = &recipe.data;
-    Open { sprites: d.sprites.clone(), scenes: d.scenes.clone(), px: d.px, skip_bad: d.skip_bad, limit: d.limit, ..Open::default() }
+    Open {
+        sprites: d.sprites.clone(),
+        scenes: d.scenes.clone(),
+        px: d.px,
+        skip_bad: d.skip_bad,
+        limit: d.limit,
+        ..Open::default()
+    }
 }
 
 fn open_data(recipe: &Recipe) -> Result<Opened, Error> {
@@ -209,7 +216,7 @@ fn other_set(recipe: &Recipe, name: &str, all: &Arc<dyn Dataset>) -> Result<Arc<
     let kind = |d: &Arc<dyn Dataset>| format!("{:?} in {} classes", d.shape(), d.classes().len());
     let (theirs, ours) = (kind(&other), kind(all));
     if theirs != ours || other.is_empty() {
-        let want = format!("is {} items of {theirs}, but {} is of {ours}", other.len(), recipe.data.name);
+        let want = format!("its {} items are {theirs}, those of {} are {ours}", other.len(), recipe.data.name);
         return Err(Error::Value { key: "data.validate_on", got: name.into(), want });
     }
     Ok(other)
@@ -236,7 +243,12 @@ fn check_numbers(r: &Recipe) -> Result<(), Error> {
     need(t.lr.is_finite() && t.lr > 0.0, "train.lr", &t.lr, "must be above 0")?;
     need(t.clip >= 0.0, "train.clip", &t.clip, "must be at least 0; 0 is no clipping")?;
     need(t.weight_decay >= 0.0, "train.weight_decay", &t.weight_decay, "must be at least 0")?;
-    need(t.betas.iter().all(|b| (0.0..1.0).contains(b)), "train.betas", &format!("{:?}", t.betas), "must lie in [0, 1)")?;
+    need(
+        t.betas.iter().all(|b| (0.0..1.0).contains(b)),
+        "train.betas",
+        &format!("{:?}", t.betas),
+        "must lie in [0, 1)",
+    )?;
     need((1..=64).contains(&t.workers), "train.workers", &t.workers, "must lie in 1..=64")?;
     need(t.keep > 0, "train.keep", &t.keep, "must be at least 1")?;
     need(t.log_images > 0, "train.log_images", &t.log_images, "must be at least 1")?;

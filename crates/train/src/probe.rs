@@ -1,7 +1,10 @@
 use crate::read::{Pool, ReadOptions, Readings, encode};
 use crate::{Error, Model};
 use pentimento_data::Dataset;
-use pentimento_measure::{Bootstrap, Difference, Features, Fractions, Interval, Part, ProbeConfig, ProbeResult, Target, difference, probe, split};
+use pentimento_measure::{
+    Bootstrap, Difference, Features, Fractions, Interval, Part, ProbeConfig, ProbeResult, Target, difference, probe,
+    split,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -79,7 +82,9 @@ pub fn probe_run(
         observe("fitting probes", t as u64, all);
         let column = Column::of(&trained, target)?;
         let fit = |(d, values): &(usize, Vec<f32>)| column.probe(*d, values, &parts);
-        let best = |readings: &Readings, map: &mut dyn FnMut(&str, &str, f64)| -> Result<Option<(String, usize, ProbeResult)>, Error> {
+        let best = |readings: &Readings,
+                    map: &mut dyn FnMut(&str, &str, f64)|
+         -> Result<Option<(String, usize, ProbeResult)>, Error> {
             let mut best: Option<(String, usize, ProbeResult)> = None;
             for ((block, level), features) in &readings.features {
                 let found = fit(features)?;
@@ -92,14 +97,24 @@ pub fn probe_run(
             Ok(best)
         };
         let map = &mut report.map;
-        let ours = best(&trained, &mut |b, l, v| map.push(Place { target: target.clone(), block: b.into(), level: l.into(), score: v }))?;
+        let ours = best(&trained, &mut |b, l, v| {
+            map.push(Place { target: target.clone(), block: b.into(), level: l.into(), score: v })
+        })?;
         let theirs = best(&random, &mut |_, _, _| {})?;
         let pixels = fit(&trained.pixels)?;
         let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
         let bootstrap = Bootstrap::default();
-        report.gains.push((target.clone(), difference(&ours.2, &pixels, &bootstrap)?, difference(&ours.2, &theirs.2, &bootstrap)?));
+        report.gains.push((
+            target.clone(),
+            difference(&ours.2, &pixels, &bootstrap)?,
+            difference(&ours.2, &theirs.2, &bootstrap)?,
+        ));
         let random_name = format!("random network, {}", theirs.0);
-        for (name, width, r) in [(ours.0, ours.1, ours.2), ("raw pixels".into(), trained.pixels.0, pixels), (random_name, theirs.1, theirs.2)] {
+        for (name, width, r) in [
+            (ours.0, ours.1, ours.2),
+            ("raw pixels".into(), trained.pixels.0, pixels),
+            (random_name, theirs.1, theirs.2),
+        ] {
             report.rows.push(row(target, name, width, &r));
         }
     }
@@ -144,7 +159,12 @@ impl Column {
         self.probe_with(&Features::new(d, values.to_vec())?, parts, &ProbeConfig::linear())
     }
 
-    fn probe_with(&self, all: &Features, parts: &pentimento_measure::Splits, config: &ProbeConfig) -> Result<ProbeResult, Error> {
+    fn probe_with(
+        &self,
+        all: &Features,
+        parts: &pentimento_measure::Splits,
+        config: &ProbeConfig,
+    ) -> Result<ProbeResult, Error> {
         let pick = |items: &[usize]| -> Result<(Features, Self), Error> {
             let target = match self {
                 Self::Labels(l) => Self::Labels(items.iter().map(|&i| l[i]).collect()),
@@ -175,9 +195,14 @@ pub fn probe_features(
     config: &ProbeConfig,
 ) -> Result<ProbeRow, Error> {
     let (Some(&d), pentimento_io::Values::F32(values)) = (table.feature.shape().get(1), table.feature.values()) else {
-        return Err(Error::Value { key: "FEATURES", got: format!("{:?}", table.feature.shape()), want: "must be [N, D] single precision".into() });
+        return Err(Error::Value {
+            key: "FEATURES",
+            got: format!("{:?}", table.feature.shape()),
+            want: "must be [N, D] single precision".into(),
+        });
     };
-    let factors: Vec<(String, Vec<f32>)> = table.factors.iter().map(|(n, v)| (n.clone(), v.iter().map(|&x| single(x)).collect())).collect();
+    let factors: Vec<(String, Vec<f32>)> =
+        table.factors.iter().map(|(n, v)| (n.clone(), v.iter().map(|&x| single(x)).collect())).collect();
     let column = Column::from_parts(table.label.as_deref().unwrap_or_default(), &factors, target)?;
     let parts = split(table.index.len(), Fractions { validation: 0.2, test: 0.3 }, 0)?;
     let result = column.probe_with(&Features::new(d, values.clone())?, &parts, config)?;

@@ -25,7 +25,11 @@ impl std::str::FromStr for Pool {
             "flat" => Ok(Self::Flat),
             _ => match s.strip_prefix("grid").map(str::parse) {
                 Some(Ok(g)) if (1..=64).contains(&g) => Ok(Self::Grid(g)),
-                _ => Err(Error::Value { key: "--pool", got: s.into(), want: "choose mean, grid2, grid4, ... or flat".into() }),
+                _ => Err(Error::Value {
+                    key: "--pool",
+                    got: s.into(),
+                    want: "choose mean, grid2, grid4, ... or flat".into(),
+                }),
             },
         }
     }
@@ -85,7 +89,11 @@ pub fn encode(
     if let Some(missing) = options.blocks.iter().find(|b| !known.contains(b)) {
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
         let near = crate::nearest(missing, &names).map_or(String::new(), |n| format!("; did you mean {n}?"));
-        return Err(Error::Value { key: "--block", got: missing.clone(), want: format!("choose from {}{near}", names.join(", ")) });
+        return Err(Error::Value {
+            key: "--block",
+            got: missing.clone(),
+            want: format!("choose from {}{near}", names.join(", ")),
+        });
     }
     if let Some(t) = options.levels.iter().find(|t| !(0.0..=1.0).contains(*t)) {
         return Err(Error::Value { key: "--level", got: t.to_string(), want: "must lie in [0, 1]; 0 is clean".into() });
@@ -100,7 +108,8 @@ pub fn encode(
     let batch = usize::try_from(n.min(128)).unwrap_or(1);
     let config = LoaderConfig { batch, seed: 0, workers: 1, shuffle: false, augment: Default::default() };
     let mut loader = Loader::new(data.clone(), config, None, 0)?;
-    let mut out = Readings { factors: data.factors().iter().map(|f| (f.clone(), Vec::new())).collect(), ..Readings::default() };
+    let mut out =
+        Readings { factors: data.factors().iter().map(|f| (f.clone(), Vec::new())).collect(), ..Readings::default() };
     let _guard = tch::no_grad_guard();
     let mut done = 0;
     while done < n {
@@ -110,7 +119,11 @@ pub fn encode(
         let noise = Noise::new(options.seed, host.index[..take].to_vec());
         for &t in &options.levels {
             let level = model.denoiser().path().level(t);
-            let xt = if t > 0.0 { level.mix(&x, &noise.normal_like(&x, Stream::Read)) } else { level.mix(&x, &x.zeros_like()) };
+            let xt = if t > 0.0 {
+                level.mix(&x, &noise.normal_like(&x, Stream::Read))
+            } else {
+                level.mix(&x, &x.zeros_like())
+            };
             read_level(model, &xt, &level, &wanted, options.pool, &mut |block, v| {
                 let width = usize::try_from(v.size()[1]).unwrap_or(0);
                 let slot = out.features.entry((block.to_owned(), format!("{t}"))).or_insert((width, Vec::new()));
@@ -137,7 +150,14 @@ fn to_host(t: &Tensor) -> Vec<f32> {
     v
 }
 
-fn read_level(model: &Model, xt: &Tensor, level: &Level, wanted: &[String], pool: Pool, keep: &mut dyn FnMut(&str, &Tensor)) {
+fn read_level(
+    model: &Model,
+    xt: &Tensor,
+    level: &Level,
+    wanted: &[String],
+    pool: Pool,
+    keep: &mut dyn FnMut(&str, &Tensor),
+) {
     let (x, t) = model.denoiser().input(xt, level);
     let network: &dyn Network = model.denoiser().network();
     let _ = network.forward_with(&x, &t, &Condition::none(), &mut |name, h| {
@@ -160,7 +180,9 @@ fn pooled(h: &Tensor, pool: Pool, [_, height, width]: [i64; 3]) -> Tensor {
     match pool {
         Pool::Mean => h.mean_dim(&[2_i64, 3][..], false, Kind::Float),
         Pool::Flat => h.flatten(1, -1),
-        Pool::Grid(g) => h.to_kind(Kind::Float).adaptive_avg_pool2d([g.min(h.size()[2]), g.min(h.size()[3])]).flatten(1, -1),
+        Pool::Grid(g) => {
+            h.to_kind(Kind::Float).adaptive_avg_pool2d([g.min(h.size()[2]), g.min(h.size()[3])]).flatten(1, -1)
+        }
     }
 }
 
@@ -170,7 +192,13 @@ fn pooled(h: &Tensor, pool: Pool, [_, height, width]: [i64; 3]) -> Tensor {
 /// As `pentimento_data::open`.
 pub fn open_for(model: &Model, name: &str, px: usize) -> Result<Arc<dyn Dataset>, Error> {
     let [_, h, w] = model.signature.input;
-    let edge = if px > 0 { px } else if h == w { usize::try_from(h).unwrap_or(0) } else { 0 };
+    let edge = if px > 0 {
+        px
+    } else if h == w {
+        usize::try_from(h).unwrap_or(0)
+    } else {
+        0
+    };
     let mut options = plan::open_options(&model.recipe);
     options.px = edge;
     Ok(pentimento_data::open(name, &options)?.data)

@@ -23,7 +23,8 @@ pub fn write_report(run: &Path, out: Option<&Path>) -> Result<PathBuf, Error> {
         }
     };
     let stats = jsonl::read(&run.join("stats.jsonl"))?.values;
-    let plan: Value = text::read(&run.join("plan.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
+    let plan: Value =
+        text::read(&run.join("plan.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
     let name = plan["name"].as_str().unwrap_or("run").to_owned();
     let mut page = Report::new(&name).subtitle(format!("{} of {} images", meta.images, meta.recipe.train.images));
     page = plan_section(page, &plan, &meta);
@@ -52,7 +53,14 @@ fn plan_section(page: Report, plan: &Value, meta: &Meta) -> Report {
     let facts = [
         ("Data", format!("{} {c}x{h}x{w}, {} classes", meta.recipe.data.name, meta.signature.classes.len())),
         ("Content of the data", meta.data_hash.clone()),
-        ("Network", format!("{:.3} M parameters, {:.1} M multiply-adds per image", number("parameters") / 1e6, number("macs") / 1e6)),
+        (
+            "Network",
+            format!(
+                "{:.3} M parameters, {:.1} M multiply-adds per image",
+                number("parameters") / 1e6,
+                number("macs") / 1e6
+            ),
+        ),
         ("Length", format!("{} images in steps of {}", meta.recipe.train.images, meta.recipe.train.batch)),
         ("Precision", format!("{:?}", meta.recipe.train.precision).to_lowercase()),
     ];
@@ -69,13 +77,37 @@ fn curves(page: Report, stats: &[Value]) -> Report {
     let one = |name: &str, kind: &str, key: &str| Series { name: name.into(), points: series(stats, kind, key) };
     let chart = |title: &str, y: &str, series: Vec<Series>, y_scale, smoothing| {
         let series: Vec<Series> = series.into_iter().filter(|s| !s.points.is_empty()).collect();
-        Curves { title: title.into(), x_label: "images seen".into(), y_label: y.into(), series, y_scale, smoothing, ..Curves::default() }
+        Curves {
+            title: title.into(),
+            x_label: "images seen".into(),
+            y_label: y.into(),
+            series,
+            y_scale,
+            smoothing,
+            ..Curves::default()
+        }
     };
-    let loss = chart("Loss", "loss", vec![one("training", "train", "loss"), one("validation", "val", "loss")], Scale::Log, 0.0);
+    let loss = chart(
+        "Loss",
+        "loss",
+        vec![one("training", "train", "loss"), one("validation", "val", "loss")],
+        Scale::Log,
+        0.0,
+    );
     let norm = chart("Gradient norm", "norm", vec![one("before clipping", "train", "grad_norm")], Scale::Log, 0.6);
     let rate = chart("Rate", "images / s", vec![one("images / s", "train", "images_per_s")], Scale::Linear, 0.0);
-    let memory = chart("Memory", "MiB", vec![one("resident", "train", "memory_mib"), one("peak", "train", "peak_mib")], Scale::Linear, 0.0);
-    page.section("Curves").figure(&loss.svg(), "").figure(&norm.svg(), "").figure(&rate.svg(), "").figure(&memory.svg(), "")
+    let memory = chart(
+        "Memory",
+        "MiB",
+        vec![one("resident", "train", "memory_mib"), one("peak", "train", "peak_mib")],
+        Scale::Linear,
+        0.0,
+    );
+    page.section("Curves")
+        .figure(&loss.svg(), "")
+        .figure(&norm.svg(), "")
+        .figure(&rate.svg(), "")
+        .figure(&memory.svg(), "")
 }
 
 /// Up to six grids, evenly over the run, the last among them.
@@ -95,7 +127,8 @@ fn pictures(page: Report, run: &Path) -> Result<Report, Error> {
 
 fn judged(page: Report, j: &Judgement) -> Report {
     let percent = |v: f64| format!("{:.1} %", 100.0 * v);
-    let mut columns: Vec<String> = ["guidance", "agreement", "95 % interval", "Frechet distance", "coverage"].map(String::from).into();
+    let mut columns: Vec<String> =
+        ["guidance", "agreement", "95 % interval", "Frechet distance", "coverage"].map(String::from).into();
     columns.extend(j.judge_r2.iter().map(|(name, _)| format!("KS of {name}")));
     let rows = j.sweep.iter().map(|p| {
         let mut row = vec![
@@ -134,21 +167,34 @@ fn probed(page: Report, p: &ProbeReport) -> Report {
         let interval = format!("{:.3} to {:.3}", r.interval.low, r.interval.high);
         vec![r.target.clone(), r.features.clone(), r.width.to_string(), format!("{:.3}", r.score), interval]
     });
-    let caption = format!("Scores on {} test items; place and strength chosen on {} others; pooling {}", p.items[2], p.items[1], p.pool);
+    let caption = format!(
+        "Scores on {} test items; place and strength chosen on {} others; pooling {}",
+        p.items[2], p.items[1], p.pool
+    );
     let columns = ["target", "features", "width", "score", "95 % interval"].map(String::from).into();
     let mut page = page.section("Probes").table(&Table { caption, columns, rows: rows.collect() });
     let gains = p.gains.iter().flat_map(|(target, pixels, random)| {
-        let bar = |name: &str, d: &pentimento_measure::Difference| Bar { name: format!("{target}: {name}"), value: d.value, interval: Some((d.interval.low, d.interval.high)) };
+        let bar = |name: &str, d: &pentimento_measure::Difference| Bar {
+            name: format!("{target}: {name}"),
+            value: d.value,
+            interval: Some((d.interval.low, d.interval.high)),
+        };
         [bar("over pixels", pixels), bar("over random", random)]
     });
-    let bars = Bars { title: "Gain of the model's features".into(), label: "difference of scores on the same items".into(), bars: gains.collect() };
+    let bars = Bars {
+        title: "Gain of the model's features".into(),
+        label: "difference of scores on the same items".into(),
+        bars: gains.collect(),
+    };
     page = page.figure(&bars.svg(), "");
     let mut targets: Vec<&String> = p.map.iter().map(|c| &c.target).collect();
     targets.dedup();
     for target in targets {
         let cells: Vec<&Place> = p.map.iter().filter(|c| &c.target == target).collect();
         let (blocks, levels) = (unique(cells.iter().map(|c| &c.block)), unique(cells.iter().map(|c| &c.level)));
-        let value = |b: &String, l: &String| cells.iter().find(|c| &c.block == b && &c.level == l).map_or(f64::NAN, |c| c.score);
+        let value = |b: &String, l: &String| {
+            cells.iter().find(|c| &c.block == b && &c.level == l).map_or(f64::NAN, |c| c.score)
+        };
         let values = blocks.iter().flat_map(|b| levels.iter().map(move |l| (b, l))).map(|(b, l)| value(b, l)).collect();
         let map = HeatMap {
             title: format!("{target}: validation score by block and level"),

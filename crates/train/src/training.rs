@@ -68,8 +68,13 @@ impl<'a> Run<'a> {
         let learner: Box<dyn Learner> = Box::new(learner);
         let mut optimisers = Optimisers::new(if t.micro_batch == 0 { t.batch } else { t.micro_batch });
         let clip = if t.clip > 0.0 { t.clip } else { f64::INFINITY };
-        let config =
-            AdamWConfig { beta1: t.betas[0], beta2: t.betas[1], weight_decay: t.weight_decay, clip, ..Default::default() };
+        let config = AdamWConfig {
+            beta1: t.betas[0],
+            beta2: t.betas[1],
+            weight_decay: t.weight_decay,
+            clip,
+            ..Default::default()
+        };
         for (name, params) in learner.params() {
             optimisers.add(name, AdamW::new(params, config));
         }
@@ -114,11 +119,19 @@ impl<'a> Run<'a> {
         let m = &saved.meta;
         (self.images, self.step, self.nonfinite, self.elapsed_before) = (m.images, m.step, m.nonfinite, m.elapsed_s);
         self.window = m.window.clone();
-        monitor.say(&format!("resuming at {} of {} images from {}", m.images, self.plan.recipe.train.images, saved.path.display()));
+        monitor.say(&format!(
+            "resuming at {} of {} images from {}",
+            m.images,
+            self.plan.recipe.train.images,
+            saved.path.display()
+        ));
         let here = checkpoint::machine();
         for (key, theirs) in &m.machine {
             if here.get(key).is_some_and(|ours| ours != theirs) {
-                monitor.say(&format!("{key} was {theirs} and is {} now: the last bits will differ from an unbroken run", here[key]));
+                monitor.say(&format!(
+                    "{key} was {theirs} and is {} now: the last bits will differ from an unbroken run",
+                    here[key]
+                ));
             }
         }
         if m.numerics != pentimento_core::NUMERICS {
@@ -129,7 +142,16 @@ impl<'a> Run<'a> {
 
     /// The first setting that makes this another run. Length, cadences, retention and loader threads may change.
     fn difference(&self, meta: &Meta) -> Option<String> {
-        let free = ["images", "workers", "log_images", "validate_images", "sample_images", "save_images", "keep", "keep_every"];
+        let free = [
+            "images",
+            "workers",
+            "log_images",
+            "validate_images",
+            "sample_images",
+            "save_images",
+            "keep",
+            "keep_every",
+        ];
         let flat = |recipe: &crate::Recipe| {
             let mut leaves = Vec::new();
             flatten("", &serde_json::json!(recipe), &mut leaves);
@@ -158,7 +180,8 @@ impl<'a> Run<'a> {
         let t = self.plan.recipe.train.clone();
         let d = &self.plan.recipe.data;
         let augment = Augment { flip: d.flip, shift: d.shift };
-        let config = LoaderConfig { batch: t.batch, seed: self.plan.recipe.seed, workers: t.workers, shuffle: true, augment };
+        let config =
+            LoaderConfig { batch: t.batch, seed: self.plan.recipe.seed, workers: t.workers, shuffle: true, augment };
         let mut loader = Loader::new(self.plan.parts.train.clone(), config, self.learner.draw(), self.images)?;
         let (mut tick, mut ticked) = (Instant::now(), self.images);
         let mut line = (Instant::now(), self.images);
@@ -359,7 +382,8 @@ impl<'a> Run<'a> {
     fn finish(&mut self, folder: &RunFolder) -> Result<Ending, Error> {
         let averaged = if self.ema.is_some() { "ema." } else { "net." };
         let all = self.tensors();
-        let model: Vec<_> = all.iter().filter(|(n, _)| n.starts_with(averaged)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        let model: Vec<_> =
+            all.iter().filter(|(n, _)| n.starts_with(averaged)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
         checkpoint::write(&folder.path().join("model.safetensors"), &self.meta(), &model)?;
         let live: Vec<_> = all.into_iter().filter(|(n, _)| n.starts_with("net.")).collect();
         Ok(Ending::Finished { weights: checkpoint::hash(&live)? })

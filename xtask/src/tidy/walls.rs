@@ -65,7 +65,10 @@ const MAY_HANDLE_PATHS: [&str; 2] = ["cli", "train"];
 /// Files that may hold process-wide state, and why.
 const MAY_HOLD_STATE: [(&str, &str); 2] = [
     ("crates/cli/", "a signal handler can only speak through a static; it is set and read at the command border"),
-    ("crates/io/src/atomic.rs", "counts passages for injected faults and numbers temporary files; no result depends on it"),
+    (
+        "crates/io/src/atomic.rs",
+        "counts passages for injected faults and numbers temporary files; no result depends on it",
+    ),
 ];
 
 /// Dependencies in `Cargo.toml` follow [`ARROWS`], and what must compile without libtorch does.
