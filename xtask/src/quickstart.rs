@@ -16,7 +16,7 @@ const COMMANDS: [(&str, &[&str]); 7] = [
     ("sample", &["sample", RUN, "-n", "72", "--seed", "0"]),
     ("encode", &["encode", RUN, "sprites", "-n", "3000", "--level", "0.2", "--pool", "grid4"]),
     ("probe", &["probe", "runs/quickstart/features.parquet"]),
-    ("probe all", &["probe", RUN]),
+    ("probe", &["probe", RUN]),
     ("judge", &["judge", RUN]),
     ("report", &["report", RUN]),
 ];

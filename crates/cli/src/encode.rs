@@ -1,10 +1,10 @@
 //! `pentimento encode`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{result, steps_bar};
+use crate::terminal::{Steps, open_model, result};
 use pentimento_io::features::Features;
 use pentimento_io::{Array, Values};
-use pentimento_train::{Model, Pool, ReadOptions, encode, open_for, parse_device};
+use pentimento_train::{Pool, ReadOptions, encode, open_for};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let model = Model::open(&args.run, parse_device(&args.device)?)?;
+    let model = open_model(&args.run, &args.device)?;
     let data = open_for(&model, &args.data, args.px)?;
     let blocks = model.blocks();
     let block = args.block.clone().unwrap_or_else(|| blocks[blocks.len() >> 1].clone());
@@ -52,12 +52,11 @@ pub fn run(args: &Args) -> Outcome {
         items: args.n,
         seed: args.seed,
     };
-    let bar = steps_bar("reading");
+    let mut bar = Steps::new("reading");
     let read = encode(&model, &data, &options, &mut |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
+        bar.at("reading", done, all);
     })?;
-    bar.finish_and_clear();
+    drop(bar);
     let n = read.index.len();
     let (width, values) = read.features.into_values().next().unwrap_or_default();
     let provenance = BTreeMap::from([

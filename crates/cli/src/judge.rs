@@ -1,9 +1,9 @@
 //! `pentimento judge`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{result, steps_bar};
+use crate::terminal::{Steps, open_model, result};
 use pentimento_diffusion::Sampler;
-use pentimento_train::{Checkpoint, Model, Options, Plan, judge, parse_device};
+use pentimento_train::{Checkpoint, Options, Plan, judge};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let model = Model::open(&args.run, parse_device(&args.device)?)?;
+    let model = open_model(&args.run, &args.device)?;
     let (saved, _) = Checkpoint::newest(&args.run)?;
     let mut recipe = saved.map_or_else(|| model.recipe.clone(), |c| c.meta.recipe);
     if let Some(sweep) = &args.sweep {
@@ -49,13 +49,11 @@ pub fn run(args: &Args) -> Outcome {
     let options = Options { outdir: Some(args.run.clone()), device: Some(args.device.clone()) };
     let name = args.run.file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
     let plan = Plan::new(recipe, name, &options)?;
-    let bar = steps_bar("judging");
+    let mut bar = Steps::new("judging");
     let j = judge(&plan, &model, &mut |what, done, all| {
-        bar.set_message(what.to_owned());
-        bar.set_length(all);
-        bar.set_position(done.min(all));
+        bar.at(what, done, all);
     })?;
-    bar.finish_and_clear();
+    drop(bar);
     if args.json {
         result(&serde_json::to_string(&j)?);
         return Ok(DONE);

@@ -3,6 +3,15 @@
 //! Output for people goes to stderr, results to stdout. Exit codes: 0 done, 1 the result is negative, 2 wrong usage or
 //! input, 3 the machine or its disk, 4 interrupted and resumable.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 mod data;
 mod doctor;
 mod encode;

@@ -1,13 +1,11 @@
 //! `pentimento probe`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{result, steps_bar};
+use crate::terminal::{Steps, open_model, result};
 use clap::ValueEnum;
 use pentimento_io::{atomic, features::Features};
 use pentimento_measure::ProbeConfig;
-use pentimento_train::{
-    Model, ProbeReport, ProbeRow, is_run, open_for, parse_device, probe_features, probe_run, usual,
-};
+use pentimento_train::{ProbeReport, ProbeRow, is_run, open_for, probe_features, probe_run, usual};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -81,7 +79,7 @@ fn many(values: &[f64]) -> bool {
 
 fn of_run(args: &Args) -> Outcome {
     anyhow::ensure!(is_run(&args.features), "{}: is a folder without a run", args.features.display());
-    let model = Model::open(&args.features, parse_device("cpu")?)?;
+    let model = open_model(&args.features, "cpu")?;
     let name = args.data.clone().unwrap_or_else(|| model.recipe.data.name.clone());
     let data = open_for(&model, &name, 0)?;
     let targets = if !args.target.is_empty() {
@@ -91,13 +89,11 @@ fn of_run(args: &Args) -> Outcome {
     } else {
         ["x", "y", "scale"].iter().filter(|t| data.factors().iter().any(|f| f == *t)).map(ToString::to_string).collect()
     };
-    let bar = steps_bar("reading");
+    let mut bar = Steps::new("reading");
     let report = probe_run(&model, &data, &usual(args.n), &targets, &mut |what, done, all| {
-        bar.set_message(what.to_owned());
-        bar.set_length(all);
-        bar.set_position(done);
+        bar.at(what, done, all);
     })?;
-    bar.finish_and_clear();
+    drop(bar);
     let text = serde_json::to_string_pretty(&report)?;
     atomic::write_bytes(&args.features.join("probe.json"), text.as_bytes())?;
     if args.json {

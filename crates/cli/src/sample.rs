@@ -1,10 +1,10 @@
 //! `pentimento sample`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{result, say, steps_bar};
+use crate::terminal::{Steps, open_model, result, say};
 use pentimento_diffusion::{Grid, Sampler};
 use pentimento_io::{Array, Values, atomic, npz, png_out};
-use pentimento_train::{Drawing, Model, bytes, default_out, parse_device};
+use pentimento_train::{Drawing, bytes, default_out};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -59,7 +59,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let started = Instant::now();
     anyhow::ensure!(args.n > 0, "-n = 0; must be at least 1");
-    let model = Model::open(&args.run, parse_device(&args.device)?)?;
+    let model = open_model(&args.run, &args.device)?;
     let mut drawing =
         Drawing { n: args.n, seed: args.seed, first: args.first, batch: args.batch, ..Drawing::of(&model.recipe) };
     let how = &mut drawing.how;
@@ -70,12 +70,11 @@ pub fn run(args: &Args) -> Outcome {
     how.interval = args.interval.unwrap_or(how.interval);
     drawing.check()?;
     drawing.class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
-    let bar = steps_bar("drawing");
+    let mut bar = Steps::new("drawing");
     let drawn = drawing.run(&model, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
+        bar.at("drawing", done as u64, all as u64);
     })?;
-    bar.finish_and_clear();
+    drop(bar);
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.run));
     std::fs::create_dir_all(&out).map_err(|e| pentimento_io::Error::os(&out, "make", e))?;
     let pictures = bytes(&drawn.x);

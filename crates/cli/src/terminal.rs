@@ -1,7 +1,8 @@
 //! What a person sees while work goes on.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pentimento_train::{Monitor, Progress};
+use pentimento_train::{Model, Monitor, Progress, parse_device};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -96,12 +97,56 @@ impl Drop for TrainBar {
     }
 }
 
+/// Progress of counted work. On a terminal a bar that vanishes; in a file a line every ten seconds.
+pub struct Steps {
+    bar: ProgressBar,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Steps {
+    /// Nothing is known yet but what it is.
+    pub fn new(what: &str) -> Self {
+        let bar = steps_bar(what);
+        let now = Instant::now();
+        Self { bar, started: now, last_line: now }
+    }
+
+    /// So much of it is done.
+    pub fn at(&mut self, what: &str, done: u64, all: u64) {
+        self.bar.set_length(all);
+        self.bar.set_position(done.min(all));
+        if self.bar.message() != what {
+            self.bar.set_message(what.to_owned());
+            self.started = Instant::now();
+        }
+        if self.bar.is_hidden() && self.last_line.elapsed().as_secs() >= 10 && done > 0 {
+            let left = self.started.elapsed().as_secs_f64() * all.saturating_sub(done) as f64 / done as f64;
+            say(&format!("{what}: {done} of {all}, {} left", duration(left)));
+            self.last_line = Instant::now();
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A bar over counted pieces of work.
 pub fn steps_bar(what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
     bar.set_style(style("{msg} {bar:28} {pos}/{len}  {eta} left"));
     bar.set_message(what.to_owned());
     bar
+}
+
+/// Opens a run or a model for use, and says what had to be passed over.
+pub fn open_model(path: &Path, device: &str) -> anyhow::Result<Model> {
+    let model = Model::open(path, parse_device(device)?)?;
+    model.notes.iter().for_each(|n| say(n));
+    Ok(model)
 }
 
 #[cfg(test)]

@@ -19,6 +19,15 @@
 //!
 //! Axes: B batch, C channels, H W space, T tokens, D width, K classes. Images are `[B, C, H, W]` in [-1, 1], tokens `[B, T, D]`.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 mod batch;
 mod denoiser;
 mod error;

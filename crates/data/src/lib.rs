@@ -1,6 +1,15 @@
 //! What models learn from: procedural worlds with exact factors, data sets over the readers of `pentimento-io`, and the
 //! loader that makes batches of them on other threads.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 pub mod bouncing;
 pub mod catalogue;
 mod check;

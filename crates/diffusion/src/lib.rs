@@ -17,6 +17,15 @@
 //! assert!(data.log_density(&x, &Path::Flow.level(0.0)).min().double_value(&[]) > -12.0);
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 mod choice;
 mod discrete;
 mod grid;

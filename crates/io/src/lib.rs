@@ -3,6 +3,15 @@
 //! Nothing here knows libtorch: bytes come in, [`Array`]s go out, and the reverse. That keeps the readers fast to
 //! compile, cheap to fuzz and usable before any tensor exists.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 pub mod array;
 pub mod atomic;
 pub mod axis;

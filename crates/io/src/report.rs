@@ -232,7 +232,7 @@ mod tests {
 
     fn disc(shade: u8) -> Array {
         let pixel = |i: u32| {
-            let (y, x) = (f64::from(i / 16) - 7.5, f64::from(i % 16) - 7.5);
+            let (y, x) = (f64::from(i >> 4) - 7.5, f64::from(i % 16) - 7.5);
             if x * x + y * y < 30.0 { [shade, 90, 255 - shade] } else { [20, 22, 28] }
         };
         Array::new(vec![16, 16, 3], Values::U8((0..256).flat_map(pixel).collect()))

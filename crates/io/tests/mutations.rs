@@ -3,6 +3,15 @@
 //! The files that are damaged are the committed seeds of the fuzz targets (`fuzz/corpus`): small files as NumPy, Pillow,
 //! PyArrow, `tarfile` and `zipfile` write them, most of them cuts of real data sets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop at the first surprise, says what it skips, and compares exactly"
+)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::PathBuf;

@@ -3,6 +3,15 @@
 //! The data sets are looked for in `PENTIMENTO_DATA`, else in `../shared/data` beside the repository; a test whose files
 //! are not there says so and passes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop at the first surprise, says what it skips, and compares exactly"
+)]
+
 use std::path::{Path, PathBuf};
 
 use pentimento_io::detect::{self, Format};

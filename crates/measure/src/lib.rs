@@ -9,7 +9,14 @@
 //! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`].
 //! - Judging: [`accuracy`], [`r2`], [`agreement`](agreement()) with a Wilson interval, [`Bootstrap`] for anything else.
 
-#![cfg_attr(test, allow(clippy::float_cmp, clippy::cast_possible_truncation, reason = "tests pin exact numbers"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
 
 mod agreement;
 mod bootstrap;

@@ -4,6 +4,15 @@
 //! A [`NetworkConfig`] is checked into a plan before the first tensor exists; a plan knows its parameters and its
 //! multiply-adds, and builds a [`pentimento_core::Network`].
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 pub mod attention;
 #[cfg(test)]
 mod checks;

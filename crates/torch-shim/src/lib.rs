@@ -4,6 +4,15 @@
 //! # Errors
 //! Every function returns libtorch's own message as [`tch::TchError::Torch`].
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;

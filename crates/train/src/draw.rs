@@ -16,6 +16,8 @@ pub struct Model {
     pub signature: Signature,
     /// Images it had seen; 0 for a fresh one.
     pub images: u64,
+    /// What was passed over on opening, such as a damaged newest checkpoint.
+    pub notes: Vec<String>,
     params: Params,
     denoiser: Parametrised,
 }
@@ -28,7 +30,14 @@ impl Model {
     pub fn blank(recipe: &Recipe, signature: &Signature, device: Device) -> Result<Self, Error> {
         let model::Assembled { params, denoiser } = model::assemble(recipe, signature, device)?;
         params.freeze();
-        Ok(Self { recipe: recipe.clone(), signature: signature.clone(), images: 0, params, denoiser })
+        Ok(Self {
+            recipe: recipe.clone(),
+            signature: signature.clone(),
+            images: 0,
+            notes: Vec::new(),
+            params,
+            denoiser,
+        })
     }
 
     /// Opens a run folder (its newest checkpoint), a checkpoint, or a `model.safetensors`; averaged weights where there
@@ -37,8 +46,10 @@ impl Model {
     /// # Errors
     /// Nothing there, or files that do not fit.
     pub fn open(path: &Path, device: Device) -> Result<Self, Error> {
+        let mut notes = Vec::new();
         let saved = if path.is_dir() {
-            let (found, _) = Checkpoint::newest(path)?;
+            let (found, passed) = Checkpoint::newest(path)?;
+            notes = passed;
             let model = path.join("model.safetensors");
             match found {
                 Some(c) => c,
@@ -60,7 +71,7 @@ impl Model {
             let name = if saved.has(&averaged) { averaged } else { format!("net.{}", p.name) };
             saved.restore(&name, &p.tensor)?;
         }
-        this.images = saved.meta.images;
+        (this.images, this.notes) = (saved.meta.images, notes);
         Ok(this)
     }
 

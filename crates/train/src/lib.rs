@@ -1,6 +1,15 @@
 //! From recipe to plan to run: what is typed is checked once, before the first tensor; the loop trains any `Learner`,
 //! averages, logs, draws, saves, and continues bit for bit after an interruption.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
 mod checkpoint;
 mod draw;
 mod ema;

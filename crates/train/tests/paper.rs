@@ -1,6 +1,15 @@
 //! The recipe at the scale of a paper: the published size, and one step that reaches every weight. Procedural pictures of
 //! the same size stand for CIFAR-10, so that it runs without data.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop at the first surprise, says what it skips, and compares exactly"
+)]
+
 use pentimento_core::optim::{AdamW, AdamWConfig, Optimisers};
 use pentimento_core::{At, Learner, Role};
 use pentimento_data::{Augment, Loader, LoaderConfig};

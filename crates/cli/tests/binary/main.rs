@@ -3,9 +3,11 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::cast_possible_truncation,
+    clippy::expect_used,
     clippy::print_stdout,
-    reason = "all of it is test code"
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop at the first surprise, says what it skips, and compares exactly"
 )]
 
 mod data;
