@@ -13,7 +13,7 @@ const RUN: &str = "runs/quickstart";
 /// What is run, in order: the stage, and the arguments of `pentimento`.
 const COMMANDS: [(&str, &[&str]); 7] = [
     ("train", &["train", "recipes/quickstart.toml", "--outdir", RUN]),
-    ("sample", &["sample", RUN, "-n", "72", "--seed", "0"]),
+    ("sample", &["sample", RUN, "-n", "90", "--seed", "0"]),
     ("encode", &["encode", RUN, "sprites", "-n", "3000", "--level", "0.2", "--pool", "grid4"]),
     ("probe", &["probe", "runs/quickstart/features.parquet"]),
     ("probe", &["probe", RUN]),

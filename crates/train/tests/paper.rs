@@ -11,7 +11,7 @@
 )]
 
 use pentimento_core::optim::{AdamW, AdamWConfig, Optimisers};
-use pentimento_core::{At, Learner, Role};
+use pentimento_core::{At, Learner, Role, noise};
 use pentimento_data::{Augment, Loader, LoaderConfig};
 use pentimento_train::{Options, Plan, learner};
 use std::path::Path;
@@ -36,11 +36,13 @@ fn the_published_network_has_its_size_and_takes_a_step() {
     assert_eq!(params.count(), plan.parameters);
     let learned = || params.entries().into_iter().filter(|p| p.role == Role::Trainable);
     // Convolutions that start at zero would keep the gradient from everything before them.
-    tch::no_grad(|| {
+    {
+        let _guard = tch::no_grad_guard();
         for p in learned().filter(|p| p.tensor.dim() > 1 && p.tensor.abs().max().double_value(&[]) < 1e-12) {
-            let _ = p.tensor.shallow_clone().normal_(0.0, 0.02);
+            let small = noise::init_normal(0, &p.name, &p.tensor.size()) * 0.02;
+            p.tensor.shallow_clone().copy_(&small);
         }
-    });
+    }
     let norm = |t: &Tensor| t.detach().to_kind(tch::Kind::Double).norm().double_value(&[]);
     let before: Vec<Tensor> = learned().map(|p| p.tensor.detach().copy()).collect();
 
