@@ -59,20 +59,21 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(DONE);
     }
     let list = |v: &[(String, f64)]| v.iter().map(|(n, x)| format!("{n} {x:.3}")).collect::<Vec<_>>().join(", ");
-    result(&format!("judge: {:.2} % of held-out items right; R^2 {}", 100.0 * j.judge_accuracy, list(&j.judge_r2)));
+    let r2 = if j.judge_r2.is_empty() { String::new() } else { format!("; R^2 {}", list(&j.judge_r2)) };
+    result(&format!("judge: {:.2} % of held-out items right{r2}", 100.0 * j.judge_accuracy));
     result(&format!("real test images: Frechet distance {:.2}, coverage {:.3}", j.real_frechet, j.real_coverage));
     for p in &j.sweep {
         let a = &p.agreement;
+        let ks = if p.ks.is_empty() { String::new() } else { format!("  KS {}", list(&p.ks)) };
         let shown = if (p.guidance - j.shown).abs() < 1e-9 { "  (shown)" } else { "" };
         result(&format!(
-            "guidance {:<4} agreement {:.1} % [{:.1}, {:.1}]  Frechet {:.2}  coverage {:.3}  KS {}{shown}",
+            "guidance {:<4} agreement {:.1} % [{:.1}, {:.1}]  Frechet {:.2}  coverage {:.3}{ks}{shown}",
             p.guidance,
             100.0 * a.value,
             100.0 * a.low,
             100.0 * a.high,
             p.frechet,
             p.coverage,
-            list(&p.ks)
         ));
     }
     Ok(DONE)
