@@ -186,10 +186,15 @@ columns = {
     "x": [0.5, 1.5, 2.5],
     "feature": pa.array(list(features), pa.list_(pa.float32())),
 }
+# Without and with the columns that came with version 2.
+beside = {"pixels": rng.uniform(-1, 1, (3, 4)).astype("<f4"), "random": rng.normal(size=(3, 2)).astype("<f4")}
+whole = pa.table(columns | {k: pa.array(list(v), pa.list_(pa.float32())) for k, v in beside.items()})
+whole = whole.replace_schema_metadata({"format_version": "2", "provenance.block": "mid"})
 ours = pa.table(columns).replace_schema_metadata({"format_version": "1", "provenance.block": "mid"})
 theirs = pa.table({"f0": features[:, 0], "f1": features[:, 1], "label": pa.array(labels[:3], pa.int32()), "big": [True, False, True]})
 put("features_parquet", "zstd.parquet", saved(lambda to: pq.write_table(ours, to, compression="zstd", write_statistics=False)))
 put("features_parquet", "plain.parquet", saved(lambda to: pq.write_table(ours, to, compression="none", use_dictionary=False, write_statistics=False)))
+put("features_parquet", "baselines.parquet", saved(lambda to: pq.write_table(whole, to, compression="zstd", write_statistics=False)))
 put("features_parquet", "columns.parquet", saved(lambda to: pq.write_table(theirs, to, write_statistics=False)))
 about = json.dumps({"format_version": 1, "split": ["test", "train", "val"], "provenance": {"block": "mid"}})
 arrays = {
@@ -202,3 +207,5 @@ arrays = {
 }
 put("features_npz", "stored.npz", saved(np.savez, **arrays))
 put("features_npz", "deflated.npz", saved(np.savez_compressed, **arrays))
+about = np.frombuffer(about.replace('version": 1', 'version": 2').encode(), np.uint8)
+put("features_npz", "baselines.npz", saved(np.savez, **{**arrays, **beside, "about": about}))

@@ -24,6 +24,7 @@ mod read;
 mod recipe;
 mod report;
 mod schedule;
+mod table;
 mod training;
 
 pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, migrate};
@@ -35,11 +36,12 @@ pub use judge::{Judgement, SweepPoint, judge, read_judgement};
 pub use model::{Learned, learner};
 pub use monitor::{Monitor, Progress, Silent};
 pub use plan::{Options, Parts, Plan, Signature, parse_device};
-pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, usual};
+pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, resolve, usual};
 pub use read::{Pool, ReadOptions, Readings, encode, open_for};
 pub use recipe::{
-    DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, nearest,
+    DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, choose, nearest,
 };
 pub use report::{read_probes, write_report};
 pub use schedule::{ema_weight, learning_rate};
+pub use table::{Beside, features_table, untrained};
 pub use training::{Ending, train};

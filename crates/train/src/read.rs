@@ -1,5 +1,5 @@
 use crate::{Error, Model, plan};
-use pentimento_core::{Condition, Level, Network, Noise, Stream};
+use pentimento_core::{Condition, Level, NO_LABEL, Network, Noise, Stream};
 use pentimento_data::{Dataset, Loader, LoaderConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +140,9 @@ pub fn encode(
         observe(done, n);
     }
     out.pixels.0 = data.shape().iter().product();
+    if out.labels.iter().all(|&y| y == NO_LABEL) {
+        out.labels.clear();
+    }
     Ok(out)
 }
 

@@ -359,6 +359,12 @@ pub fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
     (distance <= 2.max(got.chars().count().div_ceil(3))).then_some(best)
 }
 
+/// The advice of a closed choice: all of them, and the nearest to what was typed.
+pub fn choose(got: &str, known: &[&str]) -> String {
+    let near = nearest(got, known).map_or(String::new(), |n| format!("; did you mean {n}?"));
+    format!("choose one of {}{near}", known.join(", "))
+}
+
 /// Levenshtein distance.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

@@ -13,6 +13,7 @@
 mod data;
 mod drawing;
 mod kills;
+mod reading;
 mod refusals;
 mod resume;
 mod scratch;
