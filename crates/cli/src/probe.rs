@@ -77,6 +77,7 @@ fn of_run(args: &Args) -> Outcome {
     anyhow::ensure!(is_run(&args.features), "{}: is a folder without a run", args.features.display());
     let model = open_model(&args.features, "cpu")?;
     let name = args.data.clone().unwrap_or_else(|| model.recipe.data.name.clone());
+    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; give --data", args.features.display());
     let data = open_for(&model, &name, 0)?;
     let mut bar = Steps::new("reading");
     let report =

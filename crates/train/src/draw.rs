@@ -268,5 +268,5 @@ pub fn default_out(run: &Path) -> std::path::PathBuf {
 
 /// Whether a folder is a run.
 pub fn is_run(path: &Path) -> bool {
-    path.join("plan.json").exists() || !RunFolder::checkpoints(path).is_empty()
+    ["plan.json", "model.safetensors"].iter().any(|f| path.join(f).exists()) || !RunFolder::checkpoints(path).is_empty()
 }

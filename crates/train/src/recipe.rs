@@ -336,7 +336,7 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<(), Error> {
 }
 
 /// A TOML error as one sentence with its place, and the nearest known name.
-fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
+pub(crate) fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
     let message = e.message().trim().replace('\n', " ");
     let place = e.span().filter(|_| !text.is_empty()).map(|span| {
         let before = &text[..span.start.min(text.len())];

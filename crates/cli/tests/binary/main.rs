@@ -12,6 +12,7 @@
 
 mod data;
 mod drawing;
+mod importing;
 mod kills;
 mod reading;
 mod refusals;
