@@ -130,7 +130,7 @@ pub const ENTRIES: [Entry; 8] = [
     },
     Entry {
         name: "bouncing",
-        what: "films of moving sprites with state and actions, any number of them",
+        what: "frames of films of moving sprites with state and actions, any number of them",
         origin: Origin::Procedural,
         licence: "generated here: no conditions",
     },

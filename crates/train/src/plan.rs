@@ -199,6 +199,7 @@ pub fn open_options(recipe: &Recipe) -> Open {
     Open {
         sprites: d.sprites.clone(),
         scenes: d.scenes.clone(),
+        bouncing: d.bouncing.clone(),
         px: d.px,
         skip_bad: d.skip_bad,
         limit: d.limit,

@@ -2,6 +2,7 @@
 //! nearest one, and any key can be set from the command line as `--set train.lr=2e-4`.
 
 use crate::Error;
+use pentimento_data::bouncing::BouncingConfig;
 use pentimento_data::scenes::ScenesConfig;
 use pentimento_data::sprites::SpritesConfig;
 use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
@@ -45,6 +46,9 @@ pub struct DataTable {
     /// Settings of the procedural world `scenes`.
     #[serde(default)]
     pub scenes: Option<ScenesConfig>,
+    /// Settings of the procedural world `bouncing`, whose items are single frames.
+    #[serde(default)]
+    pub bouncing: Option<BouncingConfig>,
     /// Items used, the first n in order; 0 = all.
     #[serde(default)]
     pub limit: u64,
