@@ -401,7 +401,7 @@ mod tests {
         assert!(bad(BouncingConfig { kicks: 1.5, ..Default::default() }).starts_with("data.bouncing.kicks: must lie"));
         assert!(bad(BouncingConfig { speed: [0.3, 0.1], ..Default::default() }).contains("speed"));
         assert!(
-            bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red")
+            bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose one of red")
         );
     }
 }

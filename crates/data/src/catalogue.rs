@@ -2,6 +2,7 @@
 //! done with them. Nothing is fetched unless [`get`] is called.
 
 use crate::Error;
+use pentimento_core::choose;
 use pentimento_io::http::{Download, Progress, download};
 use std::path::{Path, PathBuf};
 
@@ -182,11 +183,10 @@ pub const ENTRIES: [Entry; 8] = [
 /// # Errors
 /// When there is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static Entry, Error> {
-    let all = ENTRIES.map(|e| e.name).join(", ");
     ENTRIES
         .iter()
         .find(|e| e.name == name)
-        .ok_or_else(|| Error::bad(name, format!("no such data set; choose from {all}")))
+        .ok_or_else(|| Error::bad(name, format!("no such data set; {}", choose(name, &ENTRIES.map(|e| e.name)))))
 }
 
 /// How a data set is fetched.
@@ -307,7 +307,7 @@ mod tests {
                 assert!(f.sha256.is_none_or(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit())), "{f:?}");
             }
         }
-        assert!(find("minst").unwrap_err().to_string().contains("choose from sprites, scenes"));
+        assert!(find("minst").unwrap_err().to_string().ends_with("did you mean mnist?"));
     }
 
     #[test]

@@ -40,9 +40,7 @@ pub use monitor::{Monitor, Progress, Silent};
 pub use plan::{Options, Parts, Plan, Signature, parse_device};
 pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, resolve, usual};
 pub use read::{Pool, ReadOptions, Readings, encode, open_for};
-pub use recipe::{
-    DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, choose, nearest,
-};
+pub use recipe::{DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable};
 pub use report::{read_probes, write_report};
 pub use schedule::{ema_weight, learning_rate};
 pub use table::{Beside, features_table, untrained};

@@ -1,6 +1,7 @@
 use crate::read::{Pool, ReadOptions, Readings, encode};
 use crate::table::untrained;
-use crate::{Error, Model, choose};
+use crate::{Error, Model};
+use pentimento_core::choose;
 use pentimento_data::Dataset;
 use pentimento_io::features::Features as Table;
 use pentimento_io::{Array, Values};

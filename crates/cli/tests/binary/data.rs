@@ -129,7 +129,7 @@ fn known_sets_are_listed_checked_and_fetched_only_when_asked() {
     assert_eq!(found["histogram"], serde_json::json!([178, 182, 177, 183, 181, 182, 181, 179, 174, 180]));
     assert!(t.path("digits-grid.png").exists());
     assert_eq!(t.run("data get digits").code, Some(0));
-    t.run("data get minst").refused(2, &["minst", "choose from"]);
+    t.run("data get minst").refused(2, &["minst", "choose one of sprites", "did you mean mnist?"]);
     t.run("data get dsprites").refused(2, &["dsprites", "--sha256"]);
     t.run("data get mnist --sha256 12").refused(2, &["mnist", "4 files"]);
     t.run("data check digitz").refused(2, &["digitz: no such data set or path", "did you mean digits?"]);
