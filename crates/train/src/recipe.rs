@@ -6,8 +6,10 @@ use pentimento_data::scenes::ScenesConfig;
 use pentimento_data::sprites::SpritesConfig;
 use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
 use pentimento_nn::NetworkConfig;
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use std::path::Path as FsPath;
+use tch::{Device, Kind};
 
 /// A recipe as typed. [`crate::Plan::new`] checks it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -130,6 +132,20 @@ pub enum Precision {
     Fp32,
     /// bfloat16 products over single-precision weights.
     Bf16,
+    /// `bf16` where the processor or accelerator multiplies in bfloat16, `fp32` where it would have to imitate it.
+    Auto,
+}
+
+impl Precision {
+    /// The kind of products on a device.
+    pub fn kind(self, device: Device) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Auto if shim::multiplies_bf16(device) => Kind::BFloat16,
+            Self::Auto => Kind::Float,
+        }
+    }
 }
 
 /// `[train]`; lengths and cadences in images.
