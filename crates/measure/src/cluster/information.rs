@@ -61,7 +61,7 @@ pub fn normalised_mutual_information(first: &[u32], second: &[u32], by: Normalis
 /// O(A B N) for A and B groups.
 ///
 /// # Source
-/// Vinh, Epps and Bailey 2010 (J. Mach. Learn. Res. 11), eq. 24a.
+/// Vinh, Epps and Bailey 2010 (J. Mach. Learn. Res. 11).
 pub fn adjusted_mutual_information(first: &[u32], second: &[u32], by: Normaliser) -> Result<f64> {
     let table = Contingency::new(first, second)?;
     let (groups, n) = ((table.first.len(), table.second.len()), table.n);

@@ -11,7 +11,7 @@ use crate::Result;
 /// O(A^2 B) for A classes and B clusters, A <= B.
 ///
 /// # Source
-/// Yang et al. 2010, Xie et al. 2016 (arXiv 1511.06335), eq. 10.
+/// Yang et al. 2010, Xie et al. 2016 (arXiv 1511.06335).
 pub fn cluster_accuracy(classes: &[u32], clusters: &[u32]) -> Result<f64> {
     let table = Contingency::new(classes, clusters)?;
     let columns = table.second.len();

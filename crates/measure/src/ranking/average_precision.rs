@@ -11,7 +11,7 @@ impl Rankings {
     /// 1/R sum over relevant places r < R of precision at r. Unlike Recall@1 it sees the order of all that should come first.
     ///
     /// # Source
-    /// Musgrave, Belongie and Lim 2020 (arXiv 2003.08505), eq. 4.
+    /// Musgrave, Belongie and Lim 2020 (arXiv 2003.08505).
     pub fn mean_average_precision_at_r(&self) -> f64 {
         self.mean(|places| {
             let r = places.len();

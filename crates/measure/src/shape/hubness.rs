@@ -1,4 +1,4 @@
-use crate::neighbours::{Metric, Points, want_neighbours};
+use crate::neighbours::{Metric, Points, nearest, want_neighbours};
 use crate::{Features, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,16 +23,11 @@ pub struct Hubness {
 /// O(N^2 D).
 ///
 /// # Source
-/// Radovanovic, Nanopoulos and Ivanovic 2010 (J. Mach. Learn. Res. 11), eq. 1.
+/// Radovanovic, Nanopoulos and Ivanovic 2010 (J. Mach. Learn. Res. 11).
 pub fn hubness(x: &Features, k: usize, metric: Metric) -> Result<Hubness> {
     want_neighbours(k, x.n() - 1)?;
     let points = Points::new(x, metric);
-    let near = points.map(&points, &|i, near| {
-        let mut order: Vec<usize> = (0..near.len()).filter(|j| *j != i).collect();
-        order.select_nth_unstable_by(k - 1, |&a, &b| near[b].total_cmp(&near[a]).then(a.cmp(&b)));
-        order.truncate(k);
-        order
-    });
+    let near = points.map(&points, &|i, near| nearest(near, k, Some(i)));
     let mut occurrence = vec![0; x.n()];
     near.iter().flatten().for_each(|&j| occurrence[j] += 1);
     let (n, mean) = (x.n() as f64, k as f64);

@@ -163,7 +163,7 @@ mod tests {
         let classes: Vec<u32> = (0..2000).map(|i| i % 4).collect();
         let got = ksg_classes(&values, &classes, 5).unwrap();
         assert_close(got.value, 4f64.ln(), 1e-3);
-        let mixed: Vec<u32> = (0..2000).map(|i| i / 500).collect();
+        let mixed: Vec<u32> = (0..2000u32).map(|i| i.div_euclid(500)).collect();
         let got = ksg_classes(&values, &mixed, 5).unwrap();
         assert!(got.value.abs() < 4.0 * got.standard_error, "{got:?}");
     }

@@ -62,7 +62,7 @@ impl LocalDimension {
     /// Geometric mean of the local dimensions, their Frechet mean under the Fisher-Rao distance; infinite if any is.
     ///
     /// # Source
-    /// Huang et al. 2024 (arXiv 2401.10474), theorem 3.
+    /// Huang et al. 2024 (arXiv 2401.10474).
     pub fn geometric_mean(&self) -> f64 {
         (-self.inverse.iter().map(|v| v.ln()).sum::<f64>() / self.inverse.len() as f64).exp()
     }

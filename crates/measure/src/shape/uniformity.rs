@@ -13,7 +13,7 @@ use crate::{Error, Features, Result};
 /// O(N^2 D).
 ///
 /// # Source
-/// Wang and Isola 2020 (arXiv 2005.10242), section 4.1.2; pairs as in their released code.
+/// Wang and Isola 2020 (arXiv 2005.10242), section 4.1; pairs as in their released code.
 pub fn uniformity(x: &Features, t: f64) -> Result<f64> {
     if x.n() < 2 {
         return Err(Error::TooFew { what: "items for a uniformity", need: 2, got: x.n() });
@@ -40,7 +40,7 @@ pub fn uniformity(x: &Features, t: f64) -> Result<f64> {
 /// Different shapes; a power that is not positive and finite.
 ///
 /// # Source
-/// Wang and Isola 2020 (arXiv 2005.10242), section 4.1.1.
+/// Wang and Isola 2020 (arXiv 2005.10242), section 4.1.
 pub fn alignment(a: &Features, b: &Features, power: f64) -> Result<f64> {
     b.want_columns("columns of the second views", a.d())?;
     if a.n() != b.n() {

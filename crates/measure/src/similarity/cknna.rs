@@ -1,7 +1,6 @@
 use super::hsic::unbiased;
 use super::kernel::{Gram, want_same_items};
-use super::mutual_neighbours::nearest;
-use crate::neighbours::want_neighbours;
+use crate::neighbours::{nearest, want_neighbours};
 use crate::{Error, Features, Result};
 
 /// Centred kernel alignment restricted to pairs that are neighbours in both representations: CKA that looks at near items only.

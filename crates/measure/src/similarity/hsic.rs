@@ -49,14 +49,14 @@ mod tests {
     use super::*;
     use crate::draw::normals;
     use crate::fixture::Fixture;
-    use crate::similarity::Bandwidth;
+    use crate::similarity::KernelLength;
 
     #[test]
     fn equals_the_formula_in_numpy() {
         let file = Fixture::open("measure_representations/numbers.safetensors");
         let (a, b) = (file.features("similar.a"), file.features("similar.b"));
         let want = file.f64s("similar.hsic");
-        let rbf = Kernel::Rbf(Bandwidth::Absolute(2.0));
+        let rbf = Kernel::Rbf(KernelLength::Absolute(2.0));
         for (i, (kernel, estimator)) in [
             (Kernel::Linear, Estimator::Biased),
             (Kernel::Linear, Estimator::Unbiased),

@@ -13,13 +13,13 @@ pub enum Kernel {
     #[default]
     Linear,
     /// exp(-|x - y|^2 / 2 s^2).
-    Rbf(Bandwidth),
+    Rbf(KernelLength),
 }
 
 /// The length s of a Gaussian kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bandwidth {
+pub enum KernelLength {
     /// In units of the features.
     Absolute(f64),
     /// As a multiple of the median distance between two different items, so that scale does not matter (Kornblith et al. use
@@ -71,8 +71,8 @@ impl Gram {
         Self { n, values }
     }
 
-    fn rbf(x: &Features, bandwidth: Bandwidth) -> Result<Self> {
-        let (Bandwidth::Absolute(given) | Bandwidth::OfMedian(given)) = bandwidth;
+    fn rbf(x: &Features, bandwidth: KernelLength) -> Result<Self> {
+        let (KernelLength::Absolute(given) | KernelLength::OfMedian(given)) = bandwidth;
         if !(given > 0.0 && given.is_finite()) {
             return Err(Error::Setting { name: "bandwidth", got: given, want: "positive and finite" });
         }
@@ -80,8 +80,8 @@ impl Gram {
         let points = Points::new(x, Metric::Euclidean);
         let mut values = points.map(&points, &|_, near| near.to_vec()).concat(); // minus squared distances
         let length = match bandwidth {
-            Bandwidth::Absolute(s) => s,
-            Bandwidth::OfMedian(share) => share * median_distance(&values, n)?,
+            KernelLength::Absolute(s) => s,
+            KernelLength::OfMedian(share) => share * median_distance(&values, n)?,
         };
         let scale = 0.5 / (length * length);
         values.par_iter_mut().for_each(|v| *v = (scale * *v).exp());
@@ -134,8 +134,8 @@ mod tests {
         let x = Features::new(2, vec![0.0, 1.0, 3.0, 1.0, 0.0, -3.0]).unwrap();
         assert_eq!(Gram::new(&x, Kernel::Linear).unwrap().values, [1.0, 1.0, -3.0, 1.0, 10.0, -3.0, -3.0, -3.0, 9.0]);
         // Distances 3, 4, 5: the median is 4.
-        let got = Gram::new(&x, Kernel::Rbf(Bandwidth::OfMedian(0.5))).unwrap();
-        let same = Gram::new(&x, Kernel::Rbf(Bandwidth::Absolute(2.0))).unwrap();
+        let got = Gram::new(&x, Kernel::Rbf(KernelLength::OfMedian(0.5))).unwrap();
+        let same = Gram::new(&x, Kernel::Rbf(KernelLength::Absolute(2.0))).unwrap();
         assert_eq!(got.values, same.values);
         assert_close(got.values[1], (-9.0f64 / 8.0).exp(), 1e-14);
         assert_eq!(got.values[0], 1.0);
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn bandwidths_need_a_length() {
         let same = Features::new(1, vec![2.0; 3]).unwrap();
-        assert!(Gram::new(&same, Kernel::Rbf(Bandwidth::OfMedian(1.0))).is_err());
-        assert!(Gram::new(&same, Kernel::Rbf(Bandwidth::Absolute(0.0))).is_err());
-        assert!(Gram::new(&same.select(&[0]).unwrap(), Kernel::Rbf(Bandwidth::OfMedian(1.0))).is_err());
+        assert!(Gram::new(&same, Kernel::Rbf(KernelLength::OfMedian(1.0))).is_err());
+        assert!(Gram::new(&same, Kernel::Rbf(KernelLength::Absolute(0.0))).is_err());
+        assert!(Gram::new(&same.select(&[0]).unwrap(), Kernel::Rbf(KernelLength::OfMedian(1.0))).is_err());
     }
 }

@@ -12,6 +12,6 @@ pub use cca::{Cca, cca, svcca};
 pub use cka::{Estimator, cka};
 pub use cknna::cknna;
 pub use hsic::hsic;
-pub use kernel::{Bandwidth, Kernel};
+pub use kernel::{Kernel, KernelLength};
 pub use mutual_neighbours::mutual_neighbours;
 pub use procrustes::procrustes;

@@ -1,5 +1,5 @@
 use super::kernel::want_same_items;
-use crate::neighbours::{Metric, Points, want_neighbours};
+use crate::neighbours::{Metric, Points, nearest, want_neighbours};
 use crate::{Features, Result};
 
 /// Share of their k nearest neighbours that two representations of the same items agree on, in [0, 1].
@@ -14,7 +14,7 @@ use crate::{Features, Result};
 /// O(N^2 D).
 ///
 /// # Source
-/// Huh et al. 2024 (arXiv 2405.07987), eq. 11 of the appendix, where features are scaled to unit length: [`Metric::Cosine`].
+/// Huh et al. 2024 (arXiv 2405.07987), appendix A, where features are scaled to unit length: [`Metric::Cosine`].
 pub fn mutual_neighbours(a: &Features, b: &Features, k: usize, metric: Metric) -> Result<f64> {
     want_same_items(a, b, 2)?;
     want_neighbours(k, a.n() - 1)?;
@@ -24,15 +24,6 @@ pub fn mutual_neighbours(a: &Features, b: &Features, k: usize, metric: Metric) -
     };
     let shared = near(a).iter().zip(near(b)).map(|(a, b)| shared(a, &b)).sum::<usize>();
     Ok(shared as f64 / (k as f64 * a.n() as f64))
-}
-
-/// Places of the k largest values, rising, `skip` left out; of equal values the earlier.
-pub(super) fn nearest(similarities: &[f64], k: usize, skip: Option<usize>) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..similarities.len()).filter(|j| skip != Some(*j)).collect();
-    order.select_nth_unstable_by(k - 1, |&a, &b| similarities[b].total_cmp(&similarities[a]).then(a.cmp(&b)));
-    order.truncate(k);
-    order.sort_unstable();
-    order
 }
 
 fn shared(a: &[usize], b: &[usize]) -> usize {

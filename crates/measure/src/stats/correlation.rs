@@ -1,4 +1,4 @@
-use super::ranks::average_ranks;
+use super::ranks::{average_ranks, equal};
 use crate::{Error, Result};
 
 /// Linear correlation of two lists, in [-1, 1].
@@ -44,7 +44,7 @@ fn deviations(values: &[f64]) -> Option<Vec<f64>> {
 
 /// Whether all values are the same, by the data and not by a small variance: the rounded mean of equal values may differ from them.
 pub(crate) fn constant(values: &[f64]) -> bool {
-    values.iter().all(|v| *v <= values[0] && *v >= values[0])
+    values.iter().all(|v| equal(*v, values[0]))
 }
 
 /// Errs unless the lists can be correlated, their spread apart.

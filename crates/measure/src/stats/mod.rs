@@ -6,6 +6,7 @@ pub(crate) mod ranks;
 mod sign_flip;
 mod wilcoxon;
 
+pub(crate) use correlation::{constant, correlation};
 pub use correlation::{pearson, spearman};
 pub use kendall::kendall;
 pub use sign_flip::{Alternative, PairedTest, SignFlip};
