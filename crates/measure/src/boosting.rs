@@ -13,11 +13,13 @@ pub struct BoostOptions {
     pub rate: f64,
     /// Splits from the root to a leaf, at most.
     pub depth: usize,
+    /// Key of the draws between columns that part a node equally well.
+    pub seed: u64,
 }
 
 impl Default for BoostOptions {
     fn default() -> Self {
-        Self { stages: 100, rate: 0.1, depth: 3 }
+        Self { stages: 100, rate: 0.1, depth: 3, seed: 0 }
     }
 }
 
@@ -46,8 +48,8 @@ impl Boosting {
     /// O(stages * K * depth * N * D).
     ///
     /// # Source
-    /// Friedman 2001 (Ann. Stat. 29), algorithms 5 and 6. scikit-learn's `GradientBoostingClassifier` breaks ties between
-    /// columns by chance and takes values closer than 1e-7 as equal; here the first column wins and any two values can be told apart.
+    /// Friedman 2001 (Ann. Stat. 29), algorithms 5 and 6. scikit-learn's `GradientBoostingClassifier` also
+    /// breaks ties between columns by chance; it takes values closer than 1e-7 as equal, where here any two values can be told apart.
     pub fn fit(x: &Features, labels: &[u32], options: &BoostOptions) -> Result<Self> {
         x.want_targets("labels", labels.len())?;
         for (name, got) in [("stages", options.stages), ("depth", options.depth)] {
@@ -76,16 +78,18 @@ impl Boosting {
         let mut gains = vec![0.0; x.d()];
         let mut stages = Vec::with_capacity(options.stages);
         let newton = if spoken.len() == 1 { 1.0 } else { 1.0 - 1.0 / spoken.len() as f64 };
-        for _ in 0..options.stages {
+        for stage in 0..options.stages {
             let shares = probabilities(&outputs);
             let grown: Vec<(Tree, Vec<f64>)> = outputs
                 .par_iter_mut()
                 .zip(&shares)
                 .zip(spoken)
-                .map(|((output, p), class)| {
+                .enumerate()
+                .map(|(k, ((output, p), class))| {
                     let residuals: Vec<f64> =
                         labels.iter().zip(p).map(|(l, p)| f64::from(u8::from(l == class)) - p).collect();
-                    let grown = columns.grow(&residuals, options.depth);
+                    let grown =
+                        columns.grow(&residuals, options.depth, (options.seed, (stage * spoken.len() + k) as u64));
                     let mut tree = grown.tree;
                     let (mut steep, mut curved) = (vec![0.0; tree.nodes()], vec![0.0; tree.nodes()]);
                     for ((&leaf, r), p) in grown.leaf.iter().zip(&residuals).zip(p) {

@@ -1,5 +1,6 @@
-use crate::Features;
+use crate::{Features, draw};
 use rayon::prelude::*;
+use std::num::NonZeroUsize;
 
 /// Columns of the features, each with the items in rising order of its values: what growing any number of trees needs.
 pub(crate) struct Columns {
@@ -64,12 +65,15 @@ impl Columns {
 
     /// Grows a tree level by level, each node parted where the summed squared error falls most.
     ///
-    /// Thresholds lie halfway between neighbouring values. Of equally good splits the first column and the lowest threshold win.
+    /// Thresholds lie halfway between neighbouring values; of equally good ones in a column the lowest wins. Of equally good columns
+    /// one is drawn, by (seed, tree, node): copies of a column then share its importance.
     /// A node whose targets have no variance stays a leaf.
     ///
     /// # Cost
     /// O(N D) per level.
-    pub(crate) fn grow(&self, targets: &[f64], depth: usize) -> Grown {
+    pub(crate) fn grow(&self, targets: &[f64], depth: usize, (seed, tree): (u64, u64)) -> Grown {
+        // Sums of the same targets in another order differ by far less.
+        const TIE: f64 = 1e-9;
         let mut nodes = vec![Node::Leaf(0.0)];
         let mut leaf = vec![0; self.n];
         let mut gains = vec![0.0; self.values.len()];
@@ -94,10 +98,12 @@ impl Columns {
                 if !open(i) {
                     continue;
                 }
-                let found = best.iter().enumerate().filter_map(|(column, splits)| splits[i].map(|s| (column, s)));
-                let Some((column, split)) = found.reduce(|a, b| if b.1.gain > a.1.gain { b } else { a }) else {
-                    continue;
-                };
+                let found: Vec<(usize, Split)> =
+                    best.iter().enumerate().filter_map(|(column, splits)| splits[i].map(|s| (column, s))).collect();
+                let most = found.iter().map(|(_, s)| s.gain).fold(0.0, f64::max);
+                let tied: Vec<&(usize, Split)> = found.iter().filter(|(_, s)| s.gain >= most * (1.0 - TIE)).collect();
+                let Some(count) = NonZeroUsize::new(tied.len()) else { continue };
+                let &(column, split) = tied[draw::index(seed, tree, node as u64, count)];
                 gains[column] += split.gain;
                 nodes[node] = Node::Split { column, threshold: split.threshold, left: nodes.len() };
                 nodes.extend([Node::Leaf(0.0); 2]);
@@ -188,7 +194,7 @@ mod tests {
     fn equals_scikit_learn() {
         let file = Fixture::open("measure_representations/numbers.safetensors");
         let (x, y) = (file.features("tree.x"), file.f64s("tree.y"));
-        let got = with_means(Columns::new(&x).grow(&y, 3), &y);
+        let got = with_means(Columns::new(&x).grow(&y, 3, (0, 0)), &y);
         for (i, want) in file.f64s("tree.predicted").into_iter().enumerate() {
             assert_close(got.tree.value(x.row(i)), want, 1e-9);
         }
@@ -199,15 +205,24 @@ mod tests {
     #[test]
     fn steps_by_hand() {
         let x = Features::new(2, vec![0.0, 5.0, 1.0, 5.0, 2.0, 5.0, 3.0, 5.0]).unwrap();
-        let got = with_means(Columns::new(&x).grow(&[1.0, 1.0, 4.0, 4.0], 3), &[1.0, 1.0, 4.0, 4.0]);
+        let got = with_means(Columns::new(&x).grow(&[1.0, 1.0, 4.0, 4.0], 3, (0, 0)), &[1.0, 1.0, 4.0, 4.0]);
         // One split between 1 and 2 takes the whole error, 4 * 1.5^2; both sides are then even.
         assert_eq!((got.tree.nodes(), &got.gains[..]), (3, &[9.0, 0.0][..]));
         assert_eq!(got.tree.value(&[1.49, 0.0]), 1.0);
         assert_eq!(got.tree.value(&[1.51, 0.0]), 4.0);
         // Nothing to part by, or nothing to part.
         let flat = Features::new(1, vec![0.5; 3]).unwrap();
-        assert_eq!(Columns::new(&flat).grow(&[1.0, 2.0, 3.0], 2).tree.nodes(), 1);
-        assert_eq!(Columns::new(&x).grow(&[0.3; 4], 2).tree.nodes(), 1);
-        assert_eq!(Columns::new(&x).grow(&[1.0, 1.0, 4.0, 4.0], 0).tree.nodes(), 1);
+        assert_eq!(Columns::new(&flat).grow(&[1.0, 2.0, 3.0], 2, (0, 0)).tree.nodes(), 1);
+        assert_eq!(Columns::new(&x).grow(&[0.3; 4], 2, (0, 0)).tree.nodes(), 1);
+        assert_eq!(Columns::new(&x).grow(&[1.0, 1.0, 4.0, 4.0], 0, (0, 0)).tree.nodes(), 1);
+    }
+    #[test]
+    fn copies_of_a_column_are_drawn_evenly() {
+        let x = Features::new(2, (0..8).flat_map(|i| [i as f32, 2.0 * i as f32]).collect()).unwrap();
+        let columns = Columns::new(&x);
+        let y = [0.0, 0.1, 0.0, 0.3, 1.0, 1.2, 1.0, 1.1];
+        let first = (0..1000).filter(|&tree| columns.grow(&y, 1, (7, tree)).gains[0] > 0.0).count();
+        // Standard deviation 16.
+        assert!(first.abs_diff(500) < 80, "{first}");
     }
 }

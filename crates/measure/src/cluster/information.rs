@@ -51,7 +51,7 @@ pub fn normalised_mutual_information(first: &[u32], second: &[u32], by: Normalis
 
 /// Mutual information corrected for chance: 0 on average for random groupings of the same sizes, 1 for equal ones.
 ///
-/// (I - E[I]) / (mean(H(a), H(b)) - E[I]), the expectation over all permutations of the items. Two groupings of one group each,
+/// (I - E I) / (mean(H(a), H(b)) - E I), the expectation E over all permutations of the items. Two groupings of one group each,
 /// or of one item each, agree: 1.
 ///
 /// # Errors

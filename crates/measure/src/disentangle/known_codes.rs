@@ -108,8 +108,8 @@ fn boosted_importances_see_mixtures_and_copies() {
     let (good, turned, twice, nothing) = (of(perfect()), of(rotated()), of(duplicated()), of(noise()));
     assert!(good.disentanglement > 0.98 && good.completeness > 0.98 && good.informativeness > 0.98, "{good:?}");
     assert!(turned.disentanglement < 0.4 && turned.completeness < 0.4, "{turned:?}");
-    // Copies cost nothing but completeness, as far as the trees use both.
-    assert!(twice.disentanglement > 0.98 && twice.completeness < good.completeness, "{twice:?}");
+    // Copies cost completeness alone: the importance shared evenly by two of six codes leaves 1 - ln 2 / ln 6 = 0.61.
+    assert!(twice.disentanglement > 0.98 && (0.55..0.75).contains(&twice.completeness), "{twice:?}");
     assert!(
         nothing.disentanglement < 0.1 && nothing.completeness < 0.1 && nothing.informativeness < 0.3,
         "{nothing:?}"

@@ -43,7 +43,7 @@ pub struct PairedTest {
     pub statistic: f64,
     /// Chance of a statistic at least as far out when every difference could as well have had the other sign.
     pub p: f64,
-    /// Sign patterns behind `p`.
+    /// Sign patterns behind `p`; the largest number there is where 2^n is beyond it.
     pub patterns: usize,
     /// All patterns were taken, so `p` has no sampling error.
     pub exact: bool,
