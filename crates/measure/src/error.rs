@@ -49,6 +49,14 @@ pub enum Error {
         /// Which target.
         what: &'static str,
     },
+    /// Values that are all the same where the measure needs them to differ.
+    #[error("{what}: every value is the same, so {measure} is undefined; give values that vary")]
+    NoSpread {
+        /// Which values.
+        what: &'static str,
+        /// The measure, with its article.
+        measure: &'static str,
+    },
     /// Features that are the same for all items.
     #[error(
         "{what}: every one of the {columns} columns is constant, so nothing can be read; check the encoder that made it"

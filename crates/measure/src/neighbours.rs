@@ -100,6 +100,15 @@ pub(crate) fn want_neighbours(k: usize, available: usize) -> Result<()> {
     if k == 0 || k > available { Err(Error::Neighbours { k, available }) } else { Ok(()) }
 }
 
+/// Places of the k largest similarities, rising, `skip` left out; of equal ones the earlier.
+pub(crate) fn nearest(similarities: &[f64], k: usize, skip: Option<usize>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..similarities.len()).filter(|j| skip != Some(*j)).collect();
+    order.select_nth_unstable_by(k - 1, |&a, &b| similarities[b].total_cmp(&similarities[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order.sort_unstable();
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +129,12 @@ mod tests {
                 assert_close(got, -want, 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn the_earlier_of_equals_is_nearer() {
+        assert_eq!(nearest(&[0.5, 0.9, 0.5, 0.1, 0.5], 3, None), [0, 1, 2]);
+        assert_eq!(nearest(&[0.5, 0.9, 0.5, 0.1, 0.5], 3, Some(1)), [0, 2, 4]);
     }
 
     #[test]
