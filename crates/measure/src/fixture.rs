@@ -23,6 +23,7 @@ impl Fixture {
         match tensor.dtype() {
             Dtype::F64 => tensor.data().chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
             Dtype::F32 => tensor.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+            Dtype::I32 => tensor.data().chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
             Dtype::U8 => tensor.data().iter().map(|&b| b.into()).collect(),
             other => panic!("{name}: {other:?}"),
         }
@@ -34,6 +35,17 @@ impl Fixture {
 
     pub(crate) fn labels(&self, name: &str) -> Vec<u32> {
         self.f64s(name).into_iter().map(|v| v as u32).collect()
+    }
+
+    /// Names X of the pairs of sets `X.a`, `X.b` of rank 2.
+    pub(crate) fn cases(&self) -> Vec<String> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        let names = file.names().into_iter().filter(|n| file.tensor(n).unwrap().shape().len() == 2);
+        let mut cases: Vec<String> =
+            names.filter_map(|n| n.strip_suffix(".a")).filter(|c| !c.contains('.')).map(str::to_owned).collect();
+        cases.sort();
+        assert!(!cases.is_empty());
+        cases
     }
 
     pub(crate) fn features(&self, name: &str) -> Features {

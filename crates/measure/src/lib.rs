@@ -6,7 +6,8 @@
 //!
 //! - Reading a representation: [`probe()`] fits a linear or nearest-neighbour read-out and gives its score on held-out items with
 //!   an interval; [`difference`] compares two such probes on the same items. Below them [`LogisticProblem`], [`RidgeProblem`], [`Knn`].
-//! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`].
+//! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`],
+//!   [`kid`](kid()), [`gaussian_mmd`], [`energy`](energy()), [`sliced_wasserstein`]; one set alone: [`inception_score`].
 //! - Judging: [`accuracy`], [`r2`], [`agreement`](agreement()) with a Wilson interval, [`Bootstrap`] for anything else.
 
 #![cfg_attr(
@@ -36,6 +37,7 @@ mod logistic;
 mod neighbours;
 mod probe;
 mod ridge;
+mod samples;
 mod score;
 mod split;
 mod standardise;
@@ -53,6 +55,10 @@ pub use logistic::{FitOptions, Logistic, LogisticProblem};
 pub use neighbours::Metric;
 pub use probe::{Choice, Difference, Kind, ProbeConfig, ProbeResult, difference, probe};
 pub use ridge::{Ridge, RidgeProblem};
+pub use samples::{
+    Bandwidth, Discrepancy, InceptionConfig, InceptionScore, Kid, KidConfig, Order, Outputs, SlicedConfig,
+    SlicedWasserstein, energy, gaussian_mmd, inception_score, kid, polynomial_mmd, sliced_wasserstein, wasserstein_1d,
+};
 pub use score::{accuracy, r2};
 pub use split::{Fractions, Splits, split};
 pub use standardise::Standardiser;
