@@ -1,6 +1,6 @@
 //! Reads the reference numbers of `fixtures/` for the tests.
 
-use crate::Features;
+use crate::{Features, Pictures};
 use safetensors::{Dtype, SafeTensors};
 
 pub(crate) struct Fixture {
@@ -50,6 +50,11 @@ impl Fixture {
 
     pub(crate) fn features(&self, name: &str) -> Features {
         Features::new(self.shape(name)[1], self.f32s(name)).unwrap()
+    }
+
+    pub(crate) fn pictures(&self, name: &str) -> Pictures {
+        let shape = self.shape(name)[1..].try_into().unwrap();
+        Pictures::new(shape, self.f32s(name)).unwrap()
     }
 }
 

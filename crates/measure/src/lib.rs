@@ -8,6 +8,7 @@
 //!   an interval; [`difference`] compares two such probes on the same items. Below them [`LogisticProblem`], [`RidgeProblem`], [`Knn`].
 //! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`],
 //!   [`kid`](kid()), [`gaussian_mmd`], [`energy`](energy()), [`sliced_wasserstein`]; one set alone: [`inception_score`].
+//! - Comparing pictures: [`psnr`](psnr()), [`ssim`](ssim()), [`ms_ssim`](ms_ssim()), and [`lpips`](lpips()) over a network's feature maps.
 //! - Judging: [`accuracy`], [`r2`], [`agreement`](agreement()) with a Wilson interval, [`Bootstrap`] for anything else.
 
 #![cfg_attr(
@@ -35,6 +36,7 @@ mod ks;
 mod lbfgs;
 mod logistic;
 mod neighbours;
+mod pictures;
 mod probe;
 mod ridge;
 mod samples;
@@ -53,6 +55,7 @@ pub use knn::{Knn, Neighbour, Vote};
 pub use ks::kolmogorov_smirnov;
 pub use logistic::{FitOptions, Logistic, LogisticProblem};
 pub use neighbours::Metric;
+pub use pictures::{Layer, Lpips, Pictures, Window, lpips, ms_ssim, psnr, ssim};
 pub use probe::{Choice, Difference, Kind, ProbeConfig, ProbeResult, difference, probe};
 pub use ridge::{Ridge, RidgeProblem};
 pub use samples::{
