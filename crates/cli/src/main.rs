@@ -17,6 +17,7 @@ mod doctor;
 mod encode;
 mod exit;
 mod judge;
+mod measure;
 mod probe;
 mod report;
 mod sample;
@@ -48,6 +49,8 @@ enum Command {
     Probe(probe::Args),
     /// Ask an independent judge, trained on data the model never saw, what the model draws.
     Judge(judge::Args),
+    /// Compare two sets of pictures or features, or score one.
+    Measure(measure::Args),
     /// Write one HTML page about a run.
     Report(report::Args),
     /// List, check or fetch data sets.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Encode(a) => encode::run(&a),
         Command::Probe(a) => probe::run(&a),
         Command::Judge(a) => judge::run(&a),
+        Command::Measure(a) => measure::run(&a),
         Command::Report(a) => report::run(&a),
         Command::Data(a) => data::run(&a),
         Command::Doctor(a) => doctor::run(&a),

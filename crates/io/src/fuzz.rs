@@ -8,7 +8,7 @@ use crate::items::Items;
 use crate::limits::Limits;
 use crate::picture::Picture;
 use crate::source::Source;
-use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, shards, table};
+use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, reference, shards, table};
 
 const TIGHT: &Limits = &Limits::TIGHT;
 
@@ -43,6 +43,13 @@ fn npz(bytes: &[u8]) {
         for name in npz.names().take(8) {
             let _ = npz.array(name);
         }
+    }
+}
+
+fn reference(bytes: &[u8]) {
+    if let Ok(npz) = npz::Npz::from_source(&source(bytes), TIGHT) {
+        let _ = reference::Reference::from_npz(&npz);
+        let _ = npz.batch();
     }
 }
 
@@ -88,6 +95,7 @@ pub fn readers() -> &'static [Reader] {
         ("cifar", cifar),
         ("npy", npy),
         ("npz", npz),
+        ("reference", reference),
         ("dsprites", dsprites),
         ("picture", picture),
         ("metadata_csv", metadata_csv),

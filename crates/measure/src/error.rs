@@ -115,4 +115,24 @@ pub enum Error {
         /// Of which matrix.
         what: &'static str,
     },
+    /// A row that should be a probability distribution.
+    #[error(
+        "row {row} of the probabilities sums to {sum:.4} or has a negative entry; give rows that sum to 1, or logits"
+    )]
+    NotDistribution {
+        /// Row (item).
+        row: usize,
+        /// Sum of its entries.
+        sum: f64,
+    },
+    /// Two arrays that are compared entry by entry, of different shapes.
+    #[error("{what}: shape {got:?} found where {want:?} is needed; bring both to one size")]
+    ShapeMismatch {
+        /// Which array.
+        what: &'static str,
+        /// The shape that was needed.
+        want: Vec<usize>,
+        /// The shape that came.
+        got: Vec<usize>,
+    },
 }

@@ -6,7 +6,9 @@
 //!
 //! - Reading a representation: [`probe()`] fits a linear or nearest-neighbour read-out and gives its score on held-out items with
 //!   an interval; [`difference`] compares two such probes on the same items. Below them [`LogisticProblem`], [`RidgeProblem`], [`Knn`].
-//! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`].
+//! - Comparing two sets: [`frechet`](frechet()), [`density_coverage`], [`precision_recall`], [`kolmogorov_smirnov`],
+//!   [`kid`](kid()), [`gaussian_mmd`], [`energy`](energy()), [`sliced_wasserstein`]; one set alone: [`inception_score`].
+//! - Comparing pictures: [`psnr`](psnr()), [`ssim`](ssim()), [`ms_ssim`](ms_ssim()), and [`lpips`](lpips()) over a network's feature maps.
 //! - Codes against factors of variation: [`mig`], [`dci_boosted`] and [`dci_lasso`], [`sap_values`] and [`sap_classes`],
 //!   [`factor_vae`], [`beta_vae`], [`modularity`], [`explicitness`], [`irs`], [`infomec`], [`mcc`].
 //! - One representation: [`spectrum`] for ranks, [`two_nn`], [`local_dimension`] and [`local_pca`] for its dimension, [`hubness`],
@@ -46,9 +48,11 @@ mod lasso;
 mod lbfgs;
 mod logistic;
 mod neighbours;
+mod pictures;
 mod probe;
 mod ranking;
 mod ridge;
+mod samples;
 mod score;
 mod shape;
 mod similarity;
@@ -80,9 +84,14 @@ pub use ks::kolmogorov_smirnov;
 pub use lasso::{Lasso, lasso};
 pub use logistic::{FitOptions, Logistic, LogisticProblem};
 pub use neighbours::Metric;
+pub use pictures::{Layer, Lpips, Pictures, Window, lpips, ms_ssim, psnr, ssim};
 pub use probe::{Choice, Difference, Kind, ProbeConfig, ProbeResult, difference, probe};
 pub use ranking::{Rankings, roc_auc};
 pub use ridge::{Ridge, RidgeProblem};
+pub use samples::{
+    Bandwidth, Discrepancy, InceptionConfig, InceptionScore, Kid, KidConfig, Order, Outputs, SlicedConfig,
+    SlicedWasserstein, energy, gaussian_mmd, inception_score, kid, polynomial_mmd, sliced_wasserstein, wasserstein_1d,
+};
 pub use score::{accuracy, r2};
 pub use shape::{
     Centring, Cut, Hubness, InformationEstimate, LocalDimension, Spectrum, TwoNn, alignment, hubness, ksg, ksg_classes,

@@ -13,6 +13,7 @@
 mod data;
 mod drawing;
 mod kills;
+mod measure;
 mod refusals;
 mod resume;
 mod scratch;
