@@ -35,7 +35,7 @@ pub struct Args {
     /// Edge in pixels to which pictures of both sides are cropped and averaged; as they are if absent.
     #[arg(long, default_value_t = 0)]
     px: usize,
-    /// Pictures read of each side, the first n; 0 = all.
+    /// Pictures or rows used of each side, the first n; 0 = all.
     #[arg(short, default_value_t = 0)]
     n: u64,
     /// Measure although N is small, differs between the sides, or features come from different extractors.
@@ -174,7 +174,7 @@ fn side(name: &str, args: &Args) -> anyhow::Result<Side> {
         Some("npz") if path.is_file() => {
             let npz = Npz::open(path)?;
             if npz.has("feature") {
-                return table(name, Table::read_npz(path)?);
+                return table(name, Table::read_npz(path)?, args);
             }
             if Reference::recognise(&npz) && (args.metric == Metric::Frechet || !npz.has("arr_0")) {
                 return statistics(name, &npz);
@@ -183,14 +183,14 @@ fn side(name: &str, args: &Args) -> anyhow::Result<Side> {
         }
         // Pictures come as Parquet too; what is neither is told as a table.
         Some("parquet") if path.is_file() => match Table::read_parquet(path) {
-            Ok(read) => table(name, read),
+            Ok(read) => table(name, read, args),
             Err(e) => pictures(name, args).map_err(|_| e.into()),
         },
         _ => pictures(name, args),
     }
 }
 
-fn table(name: &str, table: Table) -> anyhow::Result<Side> {
+fn table(name: &str, table: Table, args: &Args) -> anyhow::Result<Side> {
     let made_by = |key: &str| table.provenance.get(key);
     let extractor = match (made_by("features"), made_by("run")) {
         (Some(features), Some(run)) => {
@@ -203,7 +203,11 @@ fn table(name: &str, table: Table) -> anyhow::Result<Side> {
     let Values::F32(values) = table.feature.into_values() else {
         return Err(Error::bad(Path::new(name), "feature", "no f32", "write it with `pentimento encode`").into());
     };
-    let features = Features::new(width, values)?;
+    let mut features = Features::new(width, values)?;
+    let first = usize::try_from(args.n)?;
+    if first > 0 && first < features.n() {
+        features = features.select(&(0..first).collect::<Vec<_>>())?;
+    }
     let n = Some(features.n());
     Ok(Side { name: name.to_owned(), n, extractor, resize: NOT_STATED.into(), what: What::Features(features) })
 }

@@ -158,6 +158,8 @@ fn a_frechet_distance_wants_equal_n() {
     table(&t, "b.npz", [2049, 2], "mid @ 0.1");
     let words = ["the estimate depends on N, and a.npz has 2048 items and b.npz has 2049"];
     t.run("measure frechet a.npz b.npz").refused(2, &words);
+    let got = json(&t.run("measure frechet a.npz b.npz -n 2048 --json"));
+    assert_eq!((&got["a"]["n"], &got["b"]["n"]), (&2048.into(), &2048.into()));
     let got = json(&t.run("measure frechet a.npz a.npz --json"));
     assert!(got["values"]["frechet"]["value"].as_f64().unwrap() < 1e-9, "{got}");
 }
