@@ -13,6 +13,10 @@
     )
 )]
 
+mod fused;
+
+pub use fused::{adaln, attention, gated, gelu_tanh};
+
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
