@@ -89,6 +89,11 @@ fn a_claim_runs_to_its_verdict_and_the_evidence_reads_back() {
     assert_eq!(crate::picture_path(&path, &evidence.runs[1], 0), dir.path().join("evidence/coin-coin-0-0.png"));
     assert!(crate::picture_path(&path, &evidence.runs[1], 0).is_file());
 
+    let html = crate::page(&evidence, &path).unwrap();
+    assert!(html.contains("coin: reproduced") && html.contains("coin, seed 4: seed 4") && html.contains("AQID"));
+    let gallery = crate::gallery(&[(evidence, path.clone())]).unwrap();
+    assert!(gallery.contains("score of coin is higher than plain by 1") && gallery.contains("AQID"));
+
     // Once more: nothing runs, and the file is the same to the byte.
     let before = std::fs::read(&path).unwrap();
     let mut again = Count::default();

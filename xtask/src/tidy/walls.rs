@@ -3,7 +3,7 @@
 use super::source::{Fault, Source, identifiers, words};
 
 /// Each crate and the crates it may depend on, for building and for tests alike.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("torch-shim", &[]),
     ("io", &[]),
     ("core", &["torch-shim"]),
@@ -13,7 +13,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("latent", &["core"]),
     ("measure", &["core"]),
     ("train", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure"]),
-    ("cli", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure", "train"]),
+    ("claims", &["core", "io", "data", "nn", "train"]),
+    ("methods", &["core", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims"]),
+    (
+        "cli",
+        &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims", "methods"],
+    ),
 ];
 
 /// Crates that must compile without libtorch, and the crates that would bring it.
@@ -59,8 +64,8 @@ const ONLY_ON_TENSOR: [&str; 3] = ["rand", "normal", "uniform"];
 const MAY_TOUCH_BYTES: [(&str, &str); 1] =
     [("crates/cli/src/doctor.rs", "reads /proc to say what the machine has, which is no format of ours")];
 
-/// Crates that may make, list and name folders (not read or write files): run folders are theirs.
-const MAY_HANDLE_PATHS: [&str; 2] = ["cli", "train"];
+/// Crates that may make, list and name folders (not read or write files): folders of runs, evidence and cached results are theirs.
+const MAY_HANDLE_PATHS: [&str; 3] = ["cli", "train", "claims"];
 
 /// Files that may hold process-wide state, and why.
 const MAY_HOLD_STATE: [(&str, &str); 2] = [
