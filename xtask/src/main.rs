@@ -83,7 +83,10 @@ fn main() -> ExitCode {
         Command::Test { filter, require_data } => test::run(&repo, filter.as_deref(), require_data),
         Command::Tidy => tidy::run(&repo.root),
         Command::Quickstart => quickstart::run(&repo),
-        Command::New { name, arxiv } => page::run(&repo.root, &name, &arxiv).map(|()| true),
+        Command::New { name, arxiv } => page::run(&repo.root, &name, &arxiv).and_then(|()| {
+            // Lists of pages break their lines as the formatter does.
+            Ok(repo.cargo().args(["fmt", "--package", "pentimento-methods"]).status()?.success())
+        }),
         Command::Readme => tidy::renew_readme(&repo.root).map(|()| true),
         Command::Planned { cards } => planned::run(&repo.root, &cards).map(|()| true),
         Command::Fixtures { topics } => fixtures::run(&repo, &topics).map(|()| true),
