@@ -208,6 +208,33 @@ pub struct TrainTable {
     pub max_nonfinite: u64,
 }
 
+impl TrainTable {
+    /// The defaults around a length, a batch and a learning rate; no average is kept.
+    pub fn new(images: u64, batch: usize, lr: f64) -> Self {
+        Self {
+            images,
+            batch,
+            micro_batch: 0,
+            lr,
+            warmup_images: 0,
+            schedule: default_schedule(),
+            weight_decay: 0.0,
+            betas: default_betas(),
+            clip: default_clip(),
+            ema_halflife_images: 0,
+            precision: default_precision(),
+            workers: default_workers(),
+            log_images: default_log(),
+            validate_images: 0,
+            sample_images: 0,
+            save_images: 0,
+            keep: default_keep(),
+            keep_every: 0,
+            max_nonfinite: default_nonfinite(),
+        }
+    }
+}
+
 fn default_schedule() -> Schedule {
     Schedule::Constant
 }
