@@ -1,12 +1,13 @@
 """Writes the small seed files of fuzz/corpus with NumPy, Pillow and PyArrow, and cuts of real data sets.
 
-Usage: python3 fuzz/seeds.py [DATA]   (DATA: a folder with digits/, cifar10/, dsprites/; needs numpy, pillow, pyarrow)
+Usage: python3 fuzz/seeds.py [DATA]   (DATA: a folder with digits/, cifar10/, dsprites/; needs numpy, pillow, pyarrow, safetensors)
 """
 import gzip, io, json, os, struct, sys, tarfile, zipfile
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from safetensors.numpy import save as safetensors
 
 here = os.path.dirname(os.path.abspath(__file__))
 data = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", "..", "shared", "data")
@@ -150,3 +151,66 @@ put("hf_parquet", "delta_v2.parquet", v2)
 for target, name in [("idx", "digits.idx.gz"), ("cifar", "one.bin"), ("npy", "u1.npy"), ("npz", "stats.npz"), ("picture", "grey.png"), ("edm_zip", "stored.zip"), ("shards", "gnu.tar"), ("hf_parquet", "none.parquet")]:
     with open(os.path.join(here, "corpus", target, name), "rb") as f:
         put("sniff", f"{target}_{name}", f.read())
+
+# What Pentimento writes itself, as the packages that others read and write it with do.
+weights = {
+    "a.weight": rng.normal(size=(2, 3)).astype("<f4"),
+    "a.bias": rng.normal(size=2).astype("<f2"),
+    "steps": np.array([7, -1], "<i8"),
+    "mask": np.array([True, False, True]),
+    "scalar": np.array(2.5, "<f8"),
+}
+put("safetensors", "weights.safetensors", safetensors(weights, {"format": "pt", "format_version": "1", "recipe": "{}"}))
+put("safetensors", "empty.safetensors", safetensors({}))
+
+lines = [{"images": 200 * i, "kind": "train", "loss": 1 / i, "note": None, "ok": True} for i in (1, 2, 3)]
+lines = "".join(json.dumps(line) + "\n" for line in lines).encode()
+put("jsonl", "stats.jsonl", lines)
+put("jsonl", "torn.jsonl", lines[:-9])
+
+with open(os.path.join(here, "..", "fixtures", "tensorboard", "small.tfevents"), "rb") as f:
+    events = f.read()
+put("events", "small.tfevents", events)
+put("events", "torn.tfevents", events[:-5])
+
+plan = json.dumps({"format_version": 1, "plan": {"seed": 0, "steps": 20}})
+latin, packed, wide = (PngImagePlugin.PngInfo() for _ in range(3))
+latin.add_text("parameters", "disc\nSteps: 20, Sampler: euler, CFG scale: 1.5, Seed: 0")
+latin.add_text("pentimento", plan)
+packed.add_text("pentimento", plan, zip=True)
+wide.add_itxt("pentimento", plan, lang="en", tkey="plan")
+wide.add_itxt("caption", "ein Kreis \u25cb", zip=True)
+for name, texts in {"latin.png": latin, "packed.png": packed, "wide.png": wide}.items():
+    put("png_text", name, encoded(grey[0], "PNG", pnginfo=texts))
+
+features = rng.normal(size=(3, 2)).astype("<f4")
+columns = {
+    "index": pa.array([0, 1, 5], pa.int64()),
+    "split": ["train", "val", "test"],
+    "label": pa.array(labels[:3], pa.int64()),
+    "x": [0.5, 1.5, 2.5],
+    "feature": pa.array(list(features), pa.list_(pa.float32())),
+}
+# Without and with the columns that came with version 2.
+beside = {"pixels": rng.uniform(-1, 1, (3, 4)).astype("<f4"), "random": rng.normal(size=(3, 2)).astype("<f4")}
+whole = pa.table(columns | {k: pa.array(list(v), pa.list_(pa.float32())) for k, v in beside.items()})
+whole = whole.replace_schema_metadata({"format_version": "2", "provenance.block": "mid"})
+ours = pa.table(columns).replace_schema_metadata({"format_version": "1", "provenance.block": "mid"})
+theirs = pa.table({"f0": features[:, 0], "f1": features[:, 1], "label": pa.array(labels[:3], pa.int32()), "big": [True, False, True]})
+put("features_parquet", "zstd.parquet", saved(lambda to: pq.write_table(ours, to, compression="zstd", write_statistics=False)))
+put("features_parquet", "plain.parquet", saved(lambda to: pq.write_table(ours, to, compression="none", use_dictionary=False, write_statistics=False)))
+put("features_parquet", "baselines.parquet", saved(lambda to: pq.write_table(whole, to, compression="zstd", write_statistics=False)))
+put("features_parquet", "columns.parquet", saved(lambda to: pq.write_table(theirs, to, write_statistics=False)))
+about = json.dumps({"format_version": 1, "split": ["test", "train", "val"], "provenance": {"block": "mid"}})
+arrays = {
+    "feature": features,
+    "index": np.array([0, 1, 5]),
+    "label": np.array(labels[:3]),
+    "split": np.array([1, 2, 0], np.uint8),
+    "factor.x": np.array([0.5, 1.5, 2.5]),
+    "about": np.frombuffer(about.encode(), np.uint8),
+}
+put("features_npz", "stored.npz", saved(np.savez, **arrays))
+put("features_npz", "deflated.npz", saved(np.savez_compressed, **arrays))
+about = np.frombuffer(about.replace('version": 1', 'version": 2').encode(), np.uint8)
+put("features_npz", "baselines.npz", saved(np.savez, **{**arrays, **beside, "about": about}))

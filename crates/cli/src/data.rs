@@ -3,7 +3,7 @@
 use crate::exit::{DONE, NEGATIVE, Outcome};
 use crate::terminal::{result, say, steps_bar};
 use indicatif::{ProgressBar, ProgressStyle};
-use pentimento_data::catalogue::{self, ENTRIES, Entry, File, Origin};
+use pentimento_data::catalogue::{self, ENTRIES, Entry, Fetch, File, Origin};
 use pentimento_data::{Open, Report, check, data_folders, open};
 use pentimento_io::{Error, png_out};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ enum Command {
     List(ListArgs),
     /// Read a data set through: counts, labels, ranges, unusable items, a grid of pictures.
     Check(CheckArgs),
-    /// Fetch a known data set from its official address, by checksum.
+    /// Fetch a known data set from its official address or a mirror, by checksum.
     Get(GetArgs),
 }
 
@@ -63,6 +63,10 @@ struct GetArgs {
     /// Checksum of a set of one file whose checksum is not known, or of a mirror's copy.
     #[arg(long, value_name = "SUM")]
     sha256: Option<String>,
+    /// Fetch from a mirror: the address of a folder that holds the set's files under their official names. They are
+    /// checked all the same.
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -217,7 +221,8 @@ fn get(args: &GetArgs) -> Outcome {
     let to = args.to.clone().or_else(|| data_folders().into_iter().next()).unwrap_or_else(|| "data".into());
     say(&format!("{}: {}; licence: {}", entry.name, entry.what, entry.licence));
     let bar = bytes_bar();
-    let paths = catalogue::get(entry.name, &to, args.sha256.as_deref(), &mut |file, p| {
+    let how = Fetch { sha256: args.sha256.as_deref(), from: args.from.as_deref() };
+    let paths = catalogue::get(entry.name, &to, how, &mut |file, p| {
         bar.set_length(p.total.unwrap_or(p.done));
         bar.set_position(p.done);
         bar.set_message(file.to_owned());

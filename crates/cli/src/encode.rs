@@ -2,10 +2,7 @@
 
 use crate::exit::{DONE, Outcome};
 use crate::terminal::{Steps, open_model, result};
-use pentimento_io::features::Features;
-use pentimento_io::{Array, Values};
-use pentimento_train::{Pool, ReadOptions, encode, open_for};
-use std::collections::BTreeMap;
+use pentimento_train::{Beside, Pool, ReadOptions, features_table, open_for};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -32,6 +29,10 @@ pub struct Args {
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Leave out the columns `pixels` and `random` (the items, and the features of the untrained network), beside which
+    /// `probe` judges the features.
+    #[arg(long)]
+    no_baselines: bool,
     /// Table to write, .parquet or .npz; <run>/features.parquet if absent.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -45,36 +46,15 @@ pub fn run(args: &Args) -> Outcome {
     let data = open_for(&model, &args.data, args.px)?;
     let blocks = model.blocks();
     let block = args.block.clone().unwrap_or_else(|| blocks[blocks.len() >> 1].clone());
-    let options = ReadOptions {
-        blocks: vec![block.clone()],
-        levels: vec![args.level],
-        pool: args.pool,
-        items: args.n,
-        seed: args.seed,
-    };
+    let options =
+        ReadOptions { blocks: vec![block], levels: vec![args.level], pool: args.pool, items: args.n, seed: args.seed };
+    let beside = if args.no_baselines { Beside::Nothing } else { Beside::Baselines };
     let mut bar = Steps::new("reading");
-    let read = encode(&model, &data, &options, &mut |done, all| {
-        bar.at("reading", done, all);
+    let mut table = features_table(&model, &data, &options, beside, &mut |what, done, all| {
+        bar.at(what, done, all);
     })?;
     drop(bar);
-    let n = read.index.len();
-    let (width, values) = read.features.into_values().next().unwrap_or_default();
-    let provenance = BTreeMap::from([
-        ("features".to_owned(), format!("{block} @ {}", args.level)),
-        ("run".into(), args.run.display().to_string()),
-        ("data".into(), data.fingerprint()),
-        ("images".into(), model.images.to_string()),
-        ("pool".into(), args.pool.to_string()),
-        ("seed".into(), args.seed.to_string()),
-    ]);
-    let table = Features {
-        feature: Array::new(vec![n, width], Values::F32(values)),
-        index: read.index.iter().map(|i| i.cast_signed()).collect(),
-        label: (!read.labels.is_empty()).then_some(read.labels),
-        split: None,
-        factors: read.factors.into_iter().map(|(name, v)| (name, v.into_iter().map(f64::from).collect())).collect(),
-        provenance,
-    };
+    table.provenance.insert("run".into(), args.run.display().to_string());
     let default = if args.run.is_dir() { args.run.join("features.parquet") } else { "features.parquet".into() };
     let out = args.out.clone().unwrap_or(default);
     match out.extension().and_then(|e| e.to_str()) {
@@ -82,6 +62,7 @@ pub fn run(args: &Args) -> Outcome {
         Some("npz") => table.write_npz(&out)?,
         _ => anyhow::bail!("--out {}: the name must end in .parquet or .npz", out.display()),
     }
+    let [n, width] = [0, 1].map(|axis| table.feature.shape()[axis]);
     result(&format!("{} [{n}, {width}]", out.display()));
     Ok(DONE)
 }

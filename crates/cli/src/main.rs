@@ -16,6 +16,7 @@ mod data;
 mod doctor;
 mod encode;
 mod exit;
+mod import;
 mod judge;
 mod measure;
 mod methods;
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Train a recipe, or continue where it stopped.
     Train(train::Args),
+    /// Make a run of published weights, to draw from and to read.
+    Import(import::Args),
     /// Draw pictures from a run.
     Sample(sample::Args),
     /// Read features of data from a run into a table.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
     }
     let work = move || match cli.command {
         Command::Train(a) => train::run(&a),
+        Command::Import(a) => import::run(&a),
         Command::Sample(a) => sample::run(&a),
         Command::Encode(a) => encode::run(&a),
         Command::Probe(a) => probe::run(&a),

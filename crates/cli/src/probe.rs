@@ -1,7 +1,7 @@
 //! `pentimento probe`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{Steps, open_model, result};
+use crate::terminal::{Steps, open_model, result, say};
 use clap::ValueEnum;
 use pentimento_io::{atomic, features::Features};
 use pentimento_measure::ProbeConfig;
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A table made by `pentimento encode` (.parquet or .npz); or a run folder, to probe all its blocks and levels beside
-    /// raw pixels and a random network.
+    /// A table made by `pentimento encode` (.parquet or .npz); or a run folder, to probe all its blocks and levels. Both
+    /// beside raw pixels and a random network.
     features: PathBuf,
-    /// `label`, or a factor's name; may be repeated. All continuous factors and the label if absent.
+    /// `label`, `factor` for all continuous factors, or a factor by name; may be repeated. If absent, both of a table; of
+    /// a run the factors, or the label where there are none.
     #[arg(long)]
     target: Vec<String>,
     /// The probe.
@@ -38,21 +39,29 @@ enum Kind {
     Knn,
 }
 
+impl Kind {
+    fn config(self) -> ProbeConfig {
+        match self {
+            Self::Linear => ProbeConfig::linear(),
+            Self::Knn => ProbeConfig::knn(),
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Outcome {
     if args.features.is_dir() {
         return of_run(args);
     }
-    let table = read(&args.features)?;
-    let config = match args.kind {
-        Kind::Linear => ProbeConfig::linear(),
-        Kind::Knn => ProbeConfig::knn(),
-    };
-    let targets = if args.target.is_empty() { default_targets(&table) } else { args.target.clone() };
-    let rows = targets.iter().map(|t| probe_features(&table, t, &config)).collect::<Result<Vec<_>, _>>()?;
+    let report = probe_features(&read(&args.features)?, &args.target, &args.kind.config())?;
     if args.json {
-        result(&serde_json::to_string(&rows)?);
+        result(&serde_json::to_string(&report)?);
     } else {
-        rows.iter().for_each(print);
+        lines(&report);
+        if report.gains.is_empty() {
+            say(
+                "the table has no columns `pixels` and `random` to compare with; write it with `pentimento encode`, without --no-baselines",
+            );
+        }
     }
     Ok(DONE)
 }
@@ -64,35 +73,17 @@ fn read(path: &Path) -> anyhow::Result<Features> {
     }
 }
 
-fn default_targets(table: &Features) -> Vec<String> {
-    let label = table.label.is_some().then(|| "label".to_owned());
-    label.into_iter().chain(table.factors.iter().filter(|(_, v)| many(v)).map(|(n, _)| n.clone())).collect()
-}
-
-/// Whether a factor takes enough values for a regression.
-fn many(values: &[f64]) -> bool {
-    let mut seen: Vec<f64> = values.iter().take(1000).copied().collect();
-    seen.sort_by(f64::total_cmp);
-    seen.dedup();
-    seen.len() > 32
-}
-
 fn of_run(args: &Args) -> Outcome {
     anyhow::ensure!(is_run(&args.features), "{}: is a folder without a run", args.features.display());
     let model = open_model(&args.features, "cpu")?;
     let name = args.data.clone().unwrap_or_else(|| model.recipe.data.name.clone());
+    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; give --data", args.features.display());
     let data = open_for(&model, &name, 0)?;
-    let targets = if !args.target.is_empty() {
-        args.target.clone()
-    } else if data.factors().is_empty() {
-        vec!["label".into()]
-    } else {
-        ["x", "y", "scale"].iter().filter(|t| data.factors().iter().any(|f| f == *t)).map(ToString::to_string).collect()
-    };
     let mut bar = Steps::new("reading");
-    let report = probe_run(&model, &data, &usual(args.n), &targets, &mut |what, done, all| {
-        bar.at(what, done, all);
-    })?;
+    let report =
+        probe_run(&model, &data, &usual(args.n), &args.target, &args.kind.config(), &mut |what, done, all| {
+            bar.at(what, done, all);
+        })?;
     drop(bar);
     let text = serde_json::to_string_pretty(&report)?;
     atomic::write_bytes(&args.features.join("probe.json"), text.as_bytes())?;

@@ -24,7 +24,7 @@ pub struct Args {
     /// euler, heun, ddim, ancestral, dpmpp_2m, ...
     #[arg(long)]
     sampler: Option<Sampler>,
-    /// Spacing of the steps: uniform, karras, logsnr
+    /// Spacing of the steps: uniform, karras, logsnr, even
     #[arg(long)]
     grid: Option<Grid>,
     /// Guidance scale, 1 = none.

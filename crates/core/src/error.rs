@@ -21,7 +21,7 @@ pub enum Error {
         total: usize,
     },
     /// One of a closed set of names was expected.
-    #[error("unknown {what} \"{got}\"; choose one of {choices}")]
+    #[error("unknown {what} \"{got}\"; choose one of {choices}{hint}")]
     UnknownChoice {
         /// What kind of thing was named.
         what: &'static str,
@@ -29,6 +29,8 @@ pub enum Error {
         got: String,
         /// The choices, comma-separated.
         choices: String,
+        /// `; did you mean euler?` where one is near, or nothing.
+        hint: String,
     },
     /// A number is out of its range.
     #[error("{what} = {got}; must be {want}")]

@@ -29,6 +29,7 @@
 )]
 
 mod batch;
+mod choice;
 mod denoiser;
 mod error;
 mod learner;
@@ -39,6 +40,7 @@ pub mod optim;
 mod params;
 
 pub use batch::{Batch, Draw, HostBatch};
+pub use choice::{choose, edits, nearest};
 pub use denoiser::{Codec, Condition, Denoised, Denoiser, Encoder, NO_LABEL};
 pub use error::Error;
 pub use learner::{At, Learner, Objective, SingleLoss, Terms};

@@ -1,6 +1,10 @@
 //! A procedural world of films: sprites fly straight, bounce off the walls without loss, and are kicked now and then.
 //! The state behind every frame and every kick (action) is exact, so a world model can be held against the truth.
 //!
+//! As a data set its items are single frames, not films: frame i mod F of film i div F, as a picture of its own with the
+//! state as factors. A network of pictures learns what one moment looks like; motion is in the factors (velocity, kick)
+//! and in [`Bouncing::film`]. A split keeps a film on one side.
+//!
 //! Sprites pass in front of one another and do not collide. Lengths are shares of the picture's edge, times are frames.
 
 use crate::shape::{Shape, below, cover, palette, single};
@@ -140,7 +144,8 @@ impl Bouncing {
         need(0.0 <= slow && slow <= fast && fast <= 1.0, "speed", "must be two rising numbers in [0, 1]")?;
         need((0.0..=1.0).contains(&config.kicks), "kicks", "must lie in [0, 1]")?;
         need((0.0..=1.0).contains(&config.kick), "kick", "must lie in [0, 1]")?;
-        need(config.films > 0 && config.films < 1 << 32, "films", "must lie in 1..2^32")?;
+        let few = config.films.checked_mul(config.frames as u64).is_some_and(|n| 0 < n && n < 1 << 32);
+        need(few, "films", "must be at least 1 and, times frames, below 2^32")?;
         let names = ["x", "y", "vx", "vy", "kick x", "kick y"].map(String::from).into();
         Ok(Self { config, palette, names })
     }
@@ -271,6 +276,9 @@ impl Dataset for Bouncing {
         factors.copy_from_slice(&[px, py, vx, vy, kx, ky].map(single));
         Ok(NO_LABEL)
     }
+    fn group(&self, i: u64) -> u64 {
+        i.div_euclid(self.config.frames as u64)
+    }
     fn fingerprint(&self) -> String {
         format!("bouncing v1 {}", serde_json::to_string(&self.config).unwrap_or_default())
     }
@@ -346,6 +354,17 @@ mod tests {
     }
 
     #[test]
+    fn a_split_keeps_films_whole() {
+        let world = BouncingConfig { films: 200, frames: 4, ..Default::default() };
+        let part = |from, to| crate::Subset::by_hash(std::sync::Arc::new(self::world(world.clone())), 7, from, to);
+        let (a, b) = (part(0.0, 0.3), part(0.3, 1.0));
+        let films = |s: &crate::Subset| (0..s.len()).map(|i| s.group(i)).collect::<std::collections::BTreeSet<_>>();
+        assert!(films(&a).is_disjoint(&films(&b)));
+        assert_eq!((films(&a).len() + films(&b).len(), a.len() + b.len()), (200, 800));
+        assert!((160..320).contains(&a.len()), "{}", a.len());
+    }
+
+    #[test]
     fn a_longer_film_begins_like_a_shorter_one() {
         let (short, long) =
             (world(BouncingConfig::default()), world(BouncingConfig { frames: 40, ..Default::default() }));
@@ -382,7 +401,7 @@ mod tests {
         assert!(bad(BouncingConfig { kicks: 1.5, ..Default::default() }).starts_with("data.bouncing.kicks: must lie"));
         assert!(bad(BouncingConfig { speed: [0.3, 0.1], ..Default::default() }).contains("speed"));
         assert!(
-            bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red")
+            bad(BouncingConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose one of red")
         );
     }
 }

@@ -2,6 +2,7 @@
 //! done with them. Nothing is fetched unless [`get`] is called.
 
 use crate::Error;
+use pentimento_core::choose;
 use pentimento_io::http::{Download, Progress, download};
 use std::path::{Path, PathBuf};
 
@@ -130,7 +131,7 @@ pub const ENTRIES: [Entry; 8] = [
     },
     Entry {
         name: "bouncing",
-        what: "films of moving sprites with state and actions, any number of them",
+        what: "frames of films of moving sprites with state and actions, any number of them",
         origin: Origin::Procedural,
         licence: "generated here: no conditions",
     },
@@ -182,32 +183,58 @@ pub const ENTRIES: [Entry; 8] = [
 /// # Errors
 /// When there is none; the sentence lists those that there are.
 pub fn find(name: &str) -> Result<&'static Entry, Error> {
-    let all = ENTRIES.map(|e| e.name).join(", ");
     ENTRIES
         .iter()
         .find(|e| e.name == name)
-        .ok_or_else(|| Error::bad(name, format!("no such data set; choose from {all}")))
+        .ok_or_else(|| Error::bad(name, format!("no such data set; {}", choose(name, &ENTRIES.map(|e| e.name)))))
+}
+
+/// How a data set is fetched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fetch<'a> {
+    /// Replaces the checksum of a set of one file: for sets whose checksum is not known, and for other copies.
+    pub sha256: Option<&'a str>,
+    /// Address of a folder that holds the files under their names, instead of the official one; the checksums stay.
+    pub from: Option<&'a str>,
+}
+
+impl Fetch<'_> {
+    fn check(&self, entry: &Entry, files: &[File]) -> Result<(), Error> {
+        if let Some(given) = self.sha256 {
+            if files.len() != 1 {
+                let why = format!("has {} files, each with its own checksum; leave --sha256 away", files.len());
+                return Err(Error::bad(entry.name, why));
+            }
+            if given.len() != 64 || !given.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(Error::bad("--sha256", format!("{given:?} is no SHA-256; it has 64 hexadecimal digits")));
+            }
+        }
+        match self.from {
+            Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                Err(Error::bad("--from", format!("{url:?} is no address; it begins with http:// or https://")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn address(&self, file: &File) -> String {
+        self.from.map_or(file.url.into(), |folder| format!("{}/{}", folder.trim_end_matches('/'), file.name))
+    }
 }
 
 /// Fetches a data set into its folder below `to` and returns its files; what is there already stays and is only checked.
-/// A set without files gives an empty list. `sha256` replaces the checksum of a set of one file: for sets whose checksum
-/// is not known, and for mirrors. `progress` is called with the file's name.
+/// A set without files gives an empty list. `progress` is called with the file's name.
 ///
 /// # Errors
-/// An unknown name, a checksum that is missing or misplaced, and whatever [`download`] says.
-pub fn get(
-    name: &str,
-    to: &Path,
-    sha256: Option<&str>,
-    progress: &mut dyn FnMut(&str, Progress),
-) -> Result<Vec<PathBuf>, Error> {
-    fetch(find(name)?, to, sha256, progress)
+/// An unknown name, a checksum that is missing or misplaced, a mirror that is no address, and whatever [`download`] says.
+pub fn get(name: &str, to: &Path, how: Fetch, progress: &mut dyn FnMut(&str, Progress)) -> Result<Vec<PathBuf>, Error> {
+    fetch(find(name)?, to, how, progress)
 }
 
 fn fetch(
     entry: &Entry,
     to: &Path,
-    sha256: Option<&str>,
+    how: Fetch,
     progress: &mut dyn FnMut(&str, Progress),
 ) -> Result<Vec<PathBuf>, Error> {
     let (files, members) = match &entry.origin {
@@ -215,25 +242,19 @@ fn fetch(
         Origin::Files(files) => (*files, None),
         Origin::Archive(file, members) => (std::slice::from_ref(file), Some(members)),
     };
-    if let Some(given) = sha256 {
-        if files.len() != 1 {
-            let why = format!("has {} files, each with its own checksum; leave --sha256 away", files.len());
-            return Err(Error::bad(entry.name, why));
-        }
-        if given.len() != 64 || !given.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::bad("--sha256", format!("{given:?} is no SHA-256; it has 64 hexadecimal digits")));
-        }
-    }
+    how.check(entry, files)?;
     let folder = to.join(entry.name);
     let mut paths = Vec::new();
     for file in files {
         let path = folder.join(file.name);
-        let sum = sha256.or(file.sha256).ok_or_else(|| {
+        let sum = how.sha256.or(file.sha256).ok_or_else(|| {
             let why =
                 format!("the checksum of {} is not known; give it with --sha256, or fetch the file by hand", file.url);
             Error::bad(entry.name, why)
         })?;
-        let what = Download { url: file.url, to: &path, sha256: sum, size: file.size.filter(|_| sha256.is_none()) };
+        let url = how.address(file);
+        let size = file.size.filter(|_| how.sha256.is_none());
+        let what = Download { url: &url, to: &path, sha256: sum, size };
         download(&what, &mut |p| progress(file.name, p))?;
         paths.push(path);
     }
@@ -286,7 +307,7 @@ mod tests {
                 assert!(f.sha256.is_none_or(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit())), "{f:?}");
             }
         }
-        assert!(find("minst").unwrap_err().to_string().contains("choose from sprites, scenes"));
+        assert!(find("minst").unwrap_err().to_string().ends_with("did you mean mnist?"));
     }
 
     #[test]
@@ -294,27 +315,49 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let entry = served(b"hello".to_vec(), None, Some(HELLO));
         let mut calls = Vec::new();
-        let paths = fetch(&entry, dir.path(), None, &mut |name, p| calls.push((name.to_owned(), p.done))).unwrap();
+        let paths =
+            fetch(&entry, dir.path(), Fetch::default(), &mut |name, p| calls.push((name.to_owned(), p.done))).unwrap();
         assert_eq!(paths, [dir.path().join("tiny/data.bin")]);
         assert_eq!((fs::read(&paths[0]).unwrap(), calls), (b"hello".to_vec(), vec![("data.bin".to_owned(), 5)]));
         // The server is gone: the second time needs no network.
-        assert_eq!(fetch(&entry, dir.path(), None, &mut |_, _| {}).unwrap(), paths);
+        assert_eq!(fetch(&entry, dir.path(), Fetch::default(), &mut |_, _| {}).unwrap(), paths);
     }
 
     #[test]
     fn an_unknown_checksum_is_asked_for_and_a_wrong_one_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let said = |e: &Entry, sum: Option<&str>| fetch(e, dir.path(), sum, &mut |_, _| {}).unwrap_err().to_string();
+        let said = |e: &Entry, sum: Option<&str>| {
+            fetch(e, dir.path(), Fetch { sha256: sum, from: None }, &mut |_, _| {}).unwrap_err().to_string()
+        };
         let entry = served(b"hello".to_vec(), None, None);
         assert!(said(&entry, None).contains("give it with --sha256"), "{}", said(&entry, None));
         assert!(said(&entry, Some("12")).contains("64 hexadecimal digits"));
         assert!(!dir.path().join("tiny").exists());
         assert!(said(&entry, Some(&"0".repeat(64))).contains("expected 000"));
         assert!(!dir.path().join("tiny/data.bin").exists());
-        fetch(&served(b"hello".to_vec(), None, None), dir.path(), Some(HELLO), &mut |_, _| {}).unwrap();
-        let mnist = get("mnist", dir.path(), Some(HELLO), &mut |_, _| {}).unwrap_err().to_string();
+        fetch(
+            &served(b"hello".to_vec(), None, None),
+            dir.path(),
+            Fetch { sha256: Some(HELLO), from: None },
+            &mut |_, _| {},
+        )
+        .unwrap();
+        let mnist = get("mnist", dir.path(), Fetch { sha256: Some(HELLO), from: None }, &mut |_, _| {})
+            .unwrap_err()
+            .to_string();
         assert!(mnist.contains("4 files"), "{mnist}");
-        assert_eq!(get("digits", dir.path(), None, &mut |_, _| {}).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(get("digits", dir.path(), Fetch::default(), &mut |_, _| {}).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_mirror_holds_the_files_under_their_names() {
+        let at = |from| Fetch { sha256: None, from }.address(&CIFAR10);
+        assert_eq!(at(None), CIFAR10.url);
+        assert_eq!(at(Some("http://mirror/sets/")), "http://mirror/sets/cifar-10-binary.tar.gz");
+        let dir = tempfile::tempdir().unwrap();
+        let how = Fetch { sha256: None, from: Some("mirror/sets") };
+        let said = get("mnist", dir.path(), how, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(said.contains("begins with http:// or https://"), "{said}");
     }
 
     fn packed(members: &[(&str, &str)]) -> (Vec<u8>, String) {
@@ -337,11 +380,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (bytes, sum) = packed(&[("deep/a.bin", "one"), ("deep/evil.sh", "no"), ("b.txt", "two")]);
         let entry = served(bytes, Some(&["a.bin", "b.txt"]), None);
-        let paths = fetch(&entry, dir.path(), Some(&sum), &mut |_, _| {}).unwrap();
+        let paths = fetch(&entry, dir.path(), Fetch { sha256: Some(&sum), from: None }, &mut |_, _| {}).unwrap();
         assert_eq!(paths.iter().map(|p| fs::read_to_string(p).unwrap()).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(fs::read_dir(dir.path().join("tiny")).unwrap().count(), 3);
         fs::remove_file(&paths[0]).unwrap();
-        assert_eq!(fetch(&entry, dir.path(), Some(&sum), &mut |_, _| {}).unwrap(), paths);
+        assert_eq!(fetch(&entry, dir.path(), Fetch { sha256: Some(&sum), from: None }, &mut |_, _| {}).unwrap(), paths);
         assert!(paths[0].is_file());
     }
 
@@ -350,7 +393,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (bytes, sum) = packed(&[("a.bin", "one")]);
         let entry = served(bytes, Some(&["a.bin", "b.txt"]), None);
-        let said = fetch(&entry, dir.path(), Some(&sum), &mut |_, _| {}).unwrap_err().to_string();
+        let said = fetch(&entry, dir.path(), Fetch { sha256: Some(&sum), from: None }, &mut |_, _| {})
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("member b.txt: is not there"), "{said}");
     }
 }

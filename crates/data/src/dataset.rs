@@ -27,6 +27,12 @@ pub trait Dataset: Send + Sync {
     /// An item that cannot be read.
     fn item(&self, i: u64, x: &mut [f32], factors: &mut [f32]) -> Result<i64, Error>;
 
+    /// The number that item i shares with those it must not be parted from when the set is split into training and
+    /// validation: frames of one film are nearly the same picture.
+    fn group(&self, i: u64) -> u64 {
+        i
+    }
+
     /// Words that describe item i.
     fn caption(&self, _i: u64) -> Option<String> {
         None
@@ -44,15 +50,15 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Items whose addressed hash under `key` lies in `[from, to)` of the unit interval: ranges that do not overlap give
-    /// parts without common items, and items appended later move nothing.
+    /// Items whose addressed hash of [`Dataset::group`] under `key` lies in `[from, to)` of the unit interval: ranges that
+    /// do not overlap give parts without common groups, and items appended later move nothing.
     ///
     /// # Panics
     /// On more than 2^32 items; such sets are split by giving them different seeds.
     pub fn by_hash(inner: Arc<dyn Dataset>, key: u64, from: f64, to: f64) -> Self {
         let n = u32::try_from(inner.len()).unwrap_or_else(|_| panic!("a subset of {} items", inner.len()));
         let chosen = |i: &u32| {
-            let u = Draws::at(key, u64::from(*i), 0, Stream::Order).uniform();
+            let u = Draws::at(key, inner.group(u64::from(*i)), 0, Stream::Order).uniform();
             from <= u && u < to
         };
         Self { items: (0..n).filter(chosen).collect(), inner, what: format!("hash {key:x} in [{from}, {to})") }
@@ -96,6 +102,9 @@ impl Dataset for Subset {
     }
     fn item(&self, i: u64, x: &mut [f32], factors: &mut [f32]) -> Result<i64, Error> {
         self.inner.item(self.at(i)?, x, factors)
+    }
+    fn group(&self, i: u64) -> u64 {
+        self.number(i).map_or(i, |n| self.inner.group(n))
     }
     fn caption(&self, i: u64) -> Option<String> {
         self.inner.caption(self.number(i)?)

@@ -404,7 +404,9 @@ mod tests {
         assert!(
             bad(ScenesConfig { objects: [3, 2], ..Default::default() }).starts_with("data.scenes.objects: must be")
         );
-        assert!(bad(ScenesConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red"));
+        assert!(
+            bad(ScenesConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose one of red")
+        );
         assert!(bad(ScenesConfig { colours: vec!["red".into()], ..Default::default() }).contains("as many kinds"));
         assert!(serde_json::from_str::<ScenesConfig>("{\"pixels\": 3}").is_err());
     }

@@ -105,7 +105,7 @@ pub(crate) fn palette(key: &str, names: &[String]) -> Result<Vec<[f64; 3]>, Erro
     let all: Vec<_> = COLOURS.iter().map(|(n, _)| *n).collect();
     let one = |name: &String| {
         let known = COLOURS.iter().find(|(n, _)| n == name).map(|(_, rgb)| *rgb);
-        known.ok_or_else(|| Error::bad(format!("{key}: {name}"), format!("choose from {}", all.join(", "))))
+        known.ok_or_else(|| Error::bad(format!("{key}: {name}"), pentimento_core::choose(name, &all)))
     };
     names.iter().map(one).collect()
 }

@@ -105,7 +105,8 @@ fn find(name: &str, plain: &str) -> Result<PathBuf, Error> {
     let hint = if NAMES.contains(&plain) {
         format!("; fetch it with `pentimento data get {plain}`, or name its folder in PENTIMENTO_DATA")
     } else {
-        let near = NAMES.iter().find(|n| n.starts_with(plain.get(..3).unwrap_or(plain)));
+        let begins = NAMES.into_iter().find(|n| n.starts_with(plain.get(..3).unwrap_or(plain)));
+        let near = pentimento_core::nearest(plain, &NAMES).or(begins);
         near.map_or(format!("; known names are {}", NAMES.join(", ")), |n| format!("; did you mean {n}?"))
     };
     let looked: Vec<_> = data_folders().iter().map(|f| f.display().to_string()).collect();

@@ -339,7 +339,9 @@ mod tests {
     fn settings_out_of_range_are_one_sentence() {
         let bad = |c: SpritesConfig| Sprites::new(c).unwrap_err().to_string();
         assert!(bad(SpritesConfig { px: 2, ..Default::default() }).contains("data.sprites.px: must lie in 8..=512"));
-        assert!(bad(SpritesConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose from red"));
+        assert!(
+            bad(SpritesConfig { colours: vec!["mauve".into()], ..Default::default() }).contains("choose one of red")
+        );
         assert!(bad(SpritesConfig { scale: [0.3, 0.2], ..Default::default() }).contains("scale"));
     }
 }

@@ -1,4 +1,4 @@
-use pentimento_core::Error;
+use pentimento_core::{Error, nearest};
 
 /// A closed set of names, each with numbers in brackets behind it: `vp_linear(0.1, 20)`. Numbers left out take the
 /// values listed here.
@@ -34,7 +34,12 @@ impl Choices {
 
     fn unknown(&self, got: &str) -> Error {
         let names: Vec<String> = self.list.iter().map(|(n, numbers)| written(n, numbers)).collect();
-        Error::UnknownChoice { what: self.what, got: got.into(), choices: names.join(", ") }
+        let plain: Vec<&str> = self.list.iter().map(|(n, _)| *n).collect();
+        let typed = got.split('(').next().unwrap_or(got).trim();
+        // A known name with numbers that cannot be read needs no advice on the name.
+        let near = nearest(typed, &plain).filter(|n| *n != typed);
+        let hint = near.map_or(String::new(), |n| format!("; did you mean {n}?"));
+        Error::UnknownChoice { what: self.what, got: got.into(), choices: names.join(", "), hint }
     }
 }
 

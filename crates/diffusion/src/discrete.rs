@@ -18,26 +18,91 @@ pub enum Spacing {
     Trailing,
 }
 
-impl DiscreteVp {
-    /// betas evenly spaced; 1e-4 to 0.02 over 1000 steps in Ho et al. 2020 (arXiv 2006.11239).
-    pub fn linear(steps: usize, first: f64, last: f64) -> Self {
-        let n = steps.max(2) - 1;
-        Self::from_betas((0..steps).map(|i| first + (last - first) * i as f64 / n as f64))
-    }
-
-    /// Square roots of the betas evenly spaced, as latent diffusion has them (0.00085 to 0.012 in Stable Diffusion).
-    pub fn scaled_linear(steps: usize, first: f64, last: f64) -> Self {
-        let n = steps.max(2) - 1;
-        let (a, b) = (first.sqrt(), last.sqrt());
-        Self::from_betas((0..steps).map(|i| (a + (b - a) * i as f64 / n as f64).powi(2)))
-    }
-
+/// How much of the variance a chain in discrete time replaces by noise in each step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Betas {
+    /// Evenly spaced; 1e-4 to 0.02 over 1000 steps in Ho et al. 2020 (arXiv 2006.11239).
+    Linear {
+        /// beta of index 0.
+        first: f64,
+        /// beta of the last index.
+        last: f64,
+    },
+    /// Square roots evenly spaced, as latent diffusion has them (0.00085 to 0.012 in Stable Diffusion).
+    ScaledLinear {
+        /// beta of index 0.
+        first: f64,
+        /// beta of the last index.
+        last: f64,
+    },
     /// beta_i = 1 - f((i + 1)/steps)/f(i/steps), at most 0.999, f(t) = cos^2(pi/2 (t + 0.008)/1.008)
     /// (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17 and the line below).
+    Cosine,
+}
+
+impl Betas {
+    /// beta of index i in 0..steps.
+    pub fn of(self, i: usize, steps: usize) -> f64 {
+        let part = i as f64 / (steps.max(2) - 1) as f64;
+        match self {
+            Self::Linear { first, last } => first + (last - first) * part,
+            Self::ScaledLinear { first, last } => {
+                let (a, b) = (first.sqrt(), last.sqrt());
+                (a + (b - a) * part).powi(2)
+            }
+            Self::Cosine => {
+                let f = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+                let n = steps as f64;
+                (1.0 - f((i as f64 + 1.0) / n) / f(i as f64 / n)).min(0.999)
+            }
+        }
+    }
+}
+
+impl Spacing {
+    /// The indices of a table of `all` levels that n steps visit, noisiest first; every one if n is `all` or more.
+    pub fn indices(self, all: usize, n: usize) -> Vec<usize> {
+        let n = n.clamp(1, all);
+        if n == 1 {
+            return vec![if self == Self::Leading { 0 } else { all - 1 }];
+        }
+        let up: Vec<f64> = match self {
+            Self::Even => {
+                let stride = (all - 1) as f64 / (n - 1) as f64;
+                (0..n).map(|i| (i as f64 * stride).round_ties_even()).collect()
+            }
+            Self::Leading => {
+                let stride = (all as f64 / n as f64).floor();
+                (0..n).map(|i| i as f64 * stride).collect()
+            }
+            Self::Trailing => {
+                let stride = all as f64 / n as f64;
+                (0..n).rev().map(|i| (all as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
+            }
+        };
+        up.into_iter().rev().map(|v| whole(v).min(all - 1)).collect()
+    }
+}
+
+impl DiscreteVp {
+    /// A table of so many levels.
+    pub fn new(betas: Betas, steps: usize) -> Self {
+        Self::from_betas((0..steps).map(|i| betas.of(i, steps)))
+    }
+
+    /// [`Betas::Linear`]
+    pub fn linear(steps: usize, first: f64, last: f64) -> Self {
+        Self::new(Betas::Linear { first, last }, steps)
+    }
+
+    /// [`Betas::ScaledLinear`]
+    pub fn scaled_linear(steps: usize, first: f64, last: f64) -> Self {
+        Self::new(Betas::ScaledLinear { first, last }, steps)
+    }
+
+    /// [`Betas::Cosine`]
     pub fn cosine(steps: usize) -> Self {
-        let f = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
-        let n = steps as f64;
-        Self::from_betas((0..steps).map(|i| (1.0 - f((i as f64 + 1.0) / n) / f(i as f64 / n)).min(0.999)))
+        Self::new(Betas::Cosine, steps)
     }
 
     /// alpha-bar as the running product of 1 - beta.
@@ -78,26 +143,7 @@ impl DiscreteVp {
 
     /// The indices that n steps visit, noisiest first; all of them if n is the length of the table or more.
     pub fn indices(&self, n: usize, spacing: Spacing) -> Vec<usize> {
-        let all = self.steps();
-        let n = n.clamp(1, all);
-        if n == 1 {
-            return vec![if spacing == Spacing::Leading { 0 } else { all - 1 }];
-        }
-        let up: Vec<f64> = match spacing {
-            Spacing::Even => {
-                let stride = (all - 1) as f64 / (n - 1) as f64;
-                (0..n).map(|i| (i as f64 * stride).round_ties_even()).collect()
-            }
-            Spacing::Leading => {
-                let stride = (all as f64 / n as f64).floor();
-                (0..n).map(|i| i as f64 * stride).collect()
-            }
-            Spacing::Trailing => {
-                let stride = all as f64 / n as f64;
-                (0..n).rev().map(|i| (all as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
-            }
-        };
-        up.into_iter().rev().map(|v| whole(v).min(all - 1)).collect()
+        spacing.indices(self.steps(), n)
     }
 
     /// The levels of n steps from noise to clean data, n + 1 in all.

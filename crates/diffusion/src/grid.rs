@@ -1,11 +1,11 @@
-use crate::Path;
 use crate::choice::{Choices, by_name, checked};
+use crate::{Path, Spacing};
 use pentimento_core::{Error, Level};
 use serde::{Deserialize, Serialize};
 
 /// The levels at which a sampler evaluates. Every grid starts at the path's noise end and ends exactly at sigma = 0.
 ///
-/// As text: `uniform`, `karras(rho, s_min)`, `logsnr(s_min)`.
+/// As text: `uniform`, `karras(rho, s_min)`, `logsnr(s_min)`, `even`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Grid {
@@ -25,6 +25,10 @@ pub enum Grid {
         /// Last noise level before 0.
         s_min: f64,
     },
+    /// Indices of a table evenly from the last to the first, both included, then clean data: how ADM and DiT respace
+    /// theirs ([`Spacing::Even`]). A path that is no table counts as one of 1000 levels; more steps than levels are
+    /// `uniform`.
+    Even,
 }
 
 /// Where a path ends beyond this noise level (straight flow, cosine), the spacings in s put their first level at the
@@ -32,15 +36,18 @@ pub enum Grid {
 pub const S_CAP: f64 = 80.0;
 
 impl Grid {
-    const CHOICES: Choices =
-        Choices { what: "grid", list: &[("uniform", &[]), ("karras", &[7.0, 0.002]), ("logsnr", &[0.002])] };
+    const CHOICES: Choices = Choices {
+        what: "grid",
+        list: &[("uniform", &[]), ("karras", &[7.0, 0.002]), ("logsnr", &[0.002]), ("even", &[])],
+    };
 
     fn build(place: usize, n: &[f64]) -> Result<Self, Error> {
         let s_min = |v: f64| checked("s_min of a grid", v, v > 0.0 && v < 1.0, "above 0 and below 1");
         Ok(match place {
             0 => Self::Uniform,
             1 => Self::Karras { rho: checked("rho of karras", n[0], n[0] >= 1.0, "at least 1")?, s_min: s_min(n[1])? },
-            _ => Self::LogSnr { s_min: s_min(n[0])? },
+            2 => Self::LogSnr { s_min: s_min(n[0])? },
+            _ => Self::Even,
         })
     }
 
@@ -49,6 +56,7 @@ impl Grid {
             Self::Uniform => (0, vec![]),
             Self::Karras { rho, s_min } => (1, vec![rho, s_min]),
             Self::LogSnr { s_min } => (2, vec![s_min]),
+            Self::Even => (3, vec![]),
         }
     }
 
@@ -57,13 +65,16 @@ impl Grid {
         let n = n.max(1);
         let end = path.level(1.0);
         let s_max = end.s()[0].min(S_CAP);
+        let all = if let Path::Table { steps, .. } = *path { steps } else { 1000 };
+        let indices = if self == Self::Even && n <= all { Spacing::Even.indices(all, n) } else { Vec::new() };
         (0..=n)
             .map(|i| {
                 let part = i as f64 / (n.max(2) - 1) as f64;
                 match self {
                     _ if i == 0 => end.clone(),
                     _ if i == n => path.level(0.0),
-                    Self::Uniform => path.level((n - i) as f64 / n as f64),
+                    Self::Even if n <= all => path.level((indices[i] as f64 + 1.0) / all as f64),
+                    Self::Uniform | Self::Even => path.level((n - i) as f64 / n as f64),
                     Self::Karras { rho, s_min } => {
                         let (a, b) = (s_max.powf(1.0 / rho), s_min.powf(1.0 / rho));
                         path.level(path.t_of_s((a + part * (b - a)).powf(rho)))
@@ -82,7 +93,8 @@ mod tests {
     use super::*;
     use crate::path;
 
-    const ALL: [Grid; 3] = [Grid::Uniform, Grid::Karras { rho: 7.0, s_min: 0.002 }, Grid::LogSnr { s_min: 0.002 }];
+    const ALL: [Grid; 4] =
+        [Grid::Uniform, Grid::Karras { rho: 7.0, s_min: 0.002 }, Grid::LogSnr { s_min: 0.002 }, Grid::Even];
 
     #[test]
     fn grids_fall_from_the_noise_end_to_exactly_no_noise() {
@@ -108,6 +120,21 @@ mod tests {
         for (l, w) in levels.iter().zip(want) {
             assert!((l.s()[0] - w).abs() <= 1e-12 * w, "{} {w}", l.s()[0]);
         }
+    }
+
+    #[test]
+    fn even_steps_visit_the_indices_of_the_reference_samplers() {
+        let path: Path = "table_linear".parse().unwrap();
+        let index = |l: &Level| crate::TimeInput::for_path(&path).of(l)[0];
+        let levels = Grid::Even.levels(&path, 4);
+        for (l, want) in levels.iter().zip([999.0, 666.0, 333.0, 0.0]) {
+            assert!((index(l) - want).abs() < 1e-9, "{} {want}", index(l));
+        }
+        assert_eq!((levels.len(), levels[4].sigma[0]), (5, 0.0));
+        // As many steps as levels: every index once, like the uniform grid.
+        let (even, uniform) = (Grid::Even.levels(&path, 1000), Grid::Uniform.levels(&path, 1000));
+        assert!(even.iter().zip(&uniform).all(|(a, b)| (a.t[0] - b.t[0]).abs() < 1e-12));
+        assert_eq!(Grid::Even.levels(&path, 1001).len(), 1002);
     }
 
     #[test]

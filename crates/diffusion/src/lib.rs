@@ -41,7 +41,7 @@ mod step;
 mod times;
 mod weighting;
 
-pub use discrete::{DiscreteVp, Spacing};
+pub use discrete::{Betas, DiscreteVp, Spacing};
 pub use grid::{Grid, S_CAP};
 pub use guidance::{ClassifierFree, Interval};
 pub use mixture::GaussianMixture;

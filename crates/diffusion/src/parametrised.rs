@@ -23,7 +23,11 @@ pub const C_NOISE_RANGE: [f64; 2] = [1e-5, 1e5];
 impl TimeInput {
     /// What goes with a path unless a checkpoint says otherwise.
     pub fn for_path(path: &Path) -> Self {
-        if *path == Path::Edm { Self::CNoise } else { Self::Thousand }
+        match *path {
+            Path::Edm => Self::CNoise,
+            Path::Table { steps, .. } => Self::Index { steps },
+            _ => Self::Thousand,
+        }
     }
 
     /// One number per entry of a level.

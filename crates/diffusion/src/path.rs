@@ -1,3 +1,4 @@
+use crate::Betas;
 use crate::choice::{Choices, by_name, checked};
 use pentimento_core::{Error, Level};
 use serde::{Deserialize, Serialize};
@@ -5,8 +6,9 @@ use std::f64::consts::FRAC_PI_2;
 
 /// A noising process `xt = alpha(t) x0 + sigma(t) eps`, t from 0 (data) to 1 (noise).
 ///
-/// As text, in recipes and on the command line: `flow`, `vp_linear(beta_min, beta_max)`, `vp_cosine(s)`, `edm`; numbers
-/// may be left out.
+/// As text, in recipes and on the command line: `flow`, `vp_linear(beta_min, beta_max)`, `vp_cosine(s)`, `edm`,
+/// `table_linear(steps, first, last)`, `table_scaled_linear(steps, first, last)`, `table_cosine(steps)`; numbers may be
+/// left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Path {
@@ -31,6 +33,15 @@ pub enum Path {
     /// Variance exploding: alpha = 1, sigma = [`EDM_S_MAX`] t, so that a step in t is a step in the noise level s of
     /// Karras et al. 2022 (arXiv 2206.00364).
     Edm,
+    /// The chain in discrete time that DDPM, ADM, DiT and Stable Diffusion were trained on, [`crate::DiscreteVp`]: index
+    /// i lies at t = (i + 1)/steps. Between two levels of the table ln alpha is a straight line, so that every t has one.
+    /// A level costs a walk along the table, some microseconds.
+    Table {
+        /// Noise of each step.
+        betas: Betas,
+        /// Length of the table.
+        steps: usize,
+    },
 }
 
 /// Noise level at the end of the EDM path (Karras et al. 2022, table 1).
@@ -39,7 +50,15 @@ pub const EDM_S_MAX: f64 = 80.0;
 impl Path {
     const CHOICES: Choices = Choices {
         what: "path",
-        list: &[("flow", &[]), ("vp_linear", &[0.1, 20.0]), ("vp_cosine", &[0.008]), ("edm", &[])],
+        list: &[
+            ("flow", &[]),
+            ("vp_linear", &[0.1, 20.0]),
+            ("vp_cosine", &[0.008]),
+            ("edm", &[]),
+            ("table_linear", &[1000.0, 1e-4, 0.02]),
+            ("table_scaled_linear", &[1000.0, 0.00085, 0.012]),
+            ("table_cosine", &[1000.0]),
+        ],
     };
 
     fn build(place: usize, n: &[f64]) -> Result<Self, Error> {
@@ -50,7 +69,21 @@ impl Path {
                 beta_max: checked("beta_max of vp_linear", n[1], n[1] > n[0], "above beta_min")?,
             },
             2 => Self::VpCosine { s: checked("s of vp_cosine", n[0], (0.0..1.0).contains(&n[0]), "in [0, 1)")? },
-            _ => Self::Edm,
+            3 => Self::Edm,
+            4 | 5 => {
+                let first =
+                    checked("the first beta of a table", n[1], n[1] > 0.0 && n[1] < 1.0, "above 0 and below 1")?;
+                let last = checked(
+                    "the last beta of a table",
+                    n[2],
+                    n[2] >= n[1] && n[2] < 1.0,
+                    "at least the first and below 1",
+                )?;
+                let betas =
+                    if place == 4 { Betas::Linear { first, last } } else { Betas::ScaledLinear { first, last } };
+                Self::Table { betas, steps: steps_of(n[0])? }
+            }
+            _ => Self::Table { betas: Betas::Cosine, steps: steps_of(n[0])? },
         })
     }
 
@@ -60,6 +93,11 @@ impl Path {
             Self::VpLinear { beta_min, beta_max } => (1, vec![beta_min, beta_max]),
             Self::VpCosine { s } => (2, vec![s]),
             Self::Edm => (3, vec![]),
+            Self::Table { betas, steps } => match betas {
+                Betas::Linear { first, last } => (4, vec![steps as f64, first, last]),
+                Betas::ScaledLinear { first, last } => (5, vec![steps as f64, first, last]),
+                Betas::Cosine => (6, vec![steps as f64]),
+            },
         }
     }
 
@@ -77,6 +115,7 @@ impl Path {
                 }
             }
             Self::Edm => 1.0,
+            Self::Table { betas, steps } => (0.5 * walked(betas, steps, t).0).exp(),
         }
     }
 
@@ -91,10 +130,11 @@ impl Path {
                 ((FRAC_PI_2 * t / (1.0 + s)).sin() * (a + b).sin()).max(0.0).sqrt() / a.cos()
             }
             Self::Edm => EDM_S_MAX * t,
+            Self::Table { betas, steps } => (-walked(betas, steps, t).0.exp_m1()).max(0.0).sqrt(),
         }
     }
 
-    /// d alpha / dt.
+    /// d alpha / dt; of a table that of the line towards noise.
     pub fn d_alpha(&self, t: f64) -> f64 {
         match *self {
             Self::Flow => -1.0,
@@ -104,6 +144,7 @@ impl Path {
                 -rate * (rate * (1.0 - t)).cos() / offset(s).cos()
             }
             Self::Edm => 0.0,
+            Self::Table { betas, steps } => 0.5 * walked(betas, steps, t).1 * self.alpha(t),
         }
     }
 
@@ -115,7 +156,9 @@ impl Path {
             Self::Edm => EDM_S_MAX,
             Self::VpCosine { s: 0.0 } => FRAC_PI_2 * (FRAC_PI_2 * t).cos(),
             // alpha^2 + sigma^2 = 1
-            Self::VpLinear { .. } | Self::VpCosine { .. } => -self.alpha(t) * self.d_alpha(t) / self.sigma(t),
+            Self::VpLinear { .. } | Self::VpCosine { .. } | Self::Table { .. } => {
+                -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
+            }
         }
     }
 
@@ -143,6 +186,7 @@ impl Path {
                 }
             }
             Self::Edm => (-0.5 * logsnr).exp() / EDM_S_MAX,
+            Self::Table { betas, steps } => time_of(betas, steps, -softplus(-logsnr)),
         };
         t.clamp(0.0, 1.0)
     }
@@ -175,6 +219,41 @@ impl Path {
 }
 
 by_name!(Path);
+
+/// Length of a table as typed.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a whole number in range")]
+fn steps_of(n: f64) -> Result<usize, Error> {
+    let whole = (2.0..=1e5).contains(&n) && n.fract() == 0.0;
+    Ok(checked("the length of a table", n, whole, "a whole number in 2..=100000")? as usize)
+}
+
+/// ln alpha^2 of a table at time t, the sum of ln(1 - beta) so far, and its slope there.
+fn walked(betas: Betas, steps: usize, t: f64) -> (f64, f64) {
+    let mut left = t.clamp(0.0, 1.0) * steps as f64;
+    let (mut sum, mut slope) = (0.0, 0.0);
+    for i in 0..steps {
+        slope = (-betas.of(i, steps)).ln_1p();
+        if left < 1.0 {
+            return (sum + left * slope, slope * steps as f64);
+        }
+        sum += slope;
+        left -= 1.0;
+    }
+    (sum, slope * steps as f64)
+}
+
+/// The time at which ln alpha^2 has fallen to `sum`; 1 where the table ends before.
+fn time_of(betas: Betas, steps: usize, sum: f64) -> f64 {
+    let mut so_far = 0.0;
+    for i in 0..steps {
+        let slope = (-betas.of(i, steps)).ln_1p();
+        if so_far + slope < sum {
+            return (i as f64 + (sum - so_far) / slope) / steps as f64;
+        }
+        so_far += slope;
+    }
+    1.0
+}
 
 /// Half the integral of beta from 0 to t.
 fn integral(beta_min: f64, beta_max: f64, t: f64) -> f64 {
@@ -224,6 +303,7 @@ mod tests {
                 // python: math.exp(-0.25*19.9 - 0.05) = 0.0065715...
                 Path::VpLinear { .. } => assert!((end.alpha[0] - (-5.025_f64).exp()).abs() < 1e-15),
                 Path::Edm => assert!((end.sigma[0] - 80.0).abs() < 1e-12),
+                Path::Table { .. } => panic!("tables have tests of their own"),
             }
             assert!((p.t_of_logsnr(f64::NEG_INFINITY) - 1.0).abs() < 1e-12, "{p}");
             assert!(p.t_of_logsnr(f64::INFINITY).abs() < 1e-12, "{p}");
@@ -249,8 +329,64 @@ mod tests {
         assert_eq!("vp_linear".parse::<Path>().unwrap(), ALL[1]);
         assert_eq!("vp_cosine( 0 )".parse::<Path>().unwrap(), Path::VpCosine { s: 0.0 });
         let e = "cosine".parse::<Path>().unwrap_err().to_string();
-        assert_eq!(e, "unknown path \"cosine\"; choose one of flow, vp_linear(0.1, 20), vp_cosine(0.008), edm");
+        assert!(
+            e.starts_with("unknown path \"cosine\"; choose one of flow, vp_linear(0.1, 20), vp_cosine(0.008), edm, ")
+        );
         assert!("vp_linear(1, 0.5)".parse::<Path>().unwrap_err().to_string().contains("beta_max"));
         assert!("flow(1)".parse::<Path>().is_err() && "vp_cosine(x)".parse::<Path>().is_err());
+    }
+
+    const TABLES: [Path; 3] = [
+        Path::Table { betas: Betas::Linear { first: 1e-4, last: 0.02 }, steps: 1000 },
+        Path::Table { betas: Betas::ScaledLinear { first: 0.00085, last: 0.012 }, steps: 1000 },
+        Path::Table { betas: Betas::Cosine, steps: 50 },
+    ];
+
+    #[test]
+    fn tables_have_the_levels_of_the_chain_at_its_times() {
+        for p in TABLES {
+            let Path::Table { betas, steps } = p else { unreachable!() };
+            let chain = crate::DiscreteVp::new(betas, steps);
+            for i in 0..steps {
+                let (want, got) = (chain.level(i), p.level((i as f64 + 1.0) / steps as f64));
+                assert!((want.alpha[0] / got.alpha[0] - 1.0).abs() < 1e-10, "{p} {i}");
+                // The chain's own 1 - abar loses digits where abar is near 1.
+                assert!((want.sigma[0] / got.sigma[0] - 1.0).abs() < 1e-9, "{p} {i}");
+            }
+            assert_eq!((p.alpha(0.0), p.sigma(0.0)), (1.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn tables_go_straight_between_and_invert() {
+        for p in TABLES {
+            let Path::Table { steps, .. } = p else { unreachable!() };
+            for i in [0, 1, 17, steps - 1] {
+                // Inside an interval: the slope jumps at its ends.
+                let (t, h) = ((i as f64 + 0.4) / steps as f64, 1e-7 / steps as f64);
+                let difference = |f: &dyn Fn(f64) -> f64| (f(t + h) - f(t - h)) / (2.0 * h);
+                let (da, ds) = (difference(&|t| p.alpha(t)), difference(&|t| p.sigma(t)));
+                assert!((da - p.d_alpha(t)).abs() < 1e-5 * da.abs().max(1.0), "{p} {i}: {da}");
+                assert!((ds - p.d_sigma(t)).abs() < 1e-5 * ds.abs().max(1.0), "{p} {i}: {ds}");
+                assert!((p.t_of_logsnr(p.logsnr(t)) - t).abs() < 1e-9, "{p} {i}");
+                assert!((p.t_of_s(p.sigma(t) / p.alpha(t)) - t).abs() < 1e-9, "{p} {i}");
+                let ends = [0.0, 1.0].map(|e| 2.0 * p.alpha((i as f64 + e) / steps as f64).ln());
+                assert!((2.0 * p.alpha(t).ln() - (0.6 * ends[0] + 0.4 * ends[1])).abs() < 1e-12, "{p} {i}");
+            }
+            assert_eq!((p.t_of_logsnr(f64::NEG_INFINITY), p.t_of_logsnr(f64::INFINITY)), (1.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn tables_are_written_by_name() {
+        for p in TABLES {
+            assert_eq!(p.to_string().parse::<Path>().unwrap(), p);
+        }
+        assert_eq!("table_linear".parse::<Path>().unwrap(), TABLES[0]);
+        assert_eq!(TABLES[2].to_string(), "table_cosine(50)");
+        for (text, why) in [("table_cosine(1.5)", "whole number"), ("table_linear(10, 0.5, 0.1)", "at least the first")]
+        {
+            assert!(text.parse::<Path>().unwrap_err().to_string().contains(why));
+        }
     }
 }

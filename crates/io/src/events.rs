@@ -289,6 +289,22 @@ fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Vec<Record<'a>>, Option<
     Ok((all, None))
 }
 
+/// The same records with the checksums that their bytes should have, as far as whole records go.
+pub(crate) fn with_right_checksums(bytes: &[u8]) -> Vec<u8> {
+    let mut to = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((data, after)) = rest.split_first_chunk::<8>().and_then(|(len, after)| {
+        let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+        let data = after.get(4..)?.get(..len)?;
+        Some((data, after.get(8 + len..)?))
+    }) {
+        to.extend(record(data));
+        rest = after;
+    }
+    to.extend(rest);
+    to
+}
+
 /// Reads an event file.
 ///
 /// # Errors

@@ -1,9 +1,12 @@
 //! A table of features: what an encoder said of each item, with labels, factors, split and where it all came from.
 //!
-//! As Parquet: `feature` (a list of D floats a row), `index`, and where known `label`, `split` and one column a factor;
-//! provenance stands in the file's key-value metadata beside `format_version`. Tables of other programs with columns
-//! `f0, f1, ...` are read too. As npz: `feature [N, D]`, `index`, `label`, `split` (codes), `factor.NAME`, and `about`,
-//! the bytes of a JSON object with `format_version`, the names of the splits and the provenance.
+//! As Parquet: `feature` (a list of D floats a row), `index`, and where known `label`, `split`, one column a factor, and
+//! the [`Baselines`] as the lists `pixels` and `random`; provenance stands in the file's key-value metadata beside
+//! `format_version`. Tables of other programs with columns `f0, f1, ...` are read too. As npz: `feature [N, D]`, `index`,
+//! `label`, `split` (codes), `factor.NAME`, `pixels`, `random`, and `about`, the bytes of a JSON object with
+//! `format_version`, the names of the splits and the provenance.
+//!
+//! Version 1 had no baselines; its tables are read as tables without them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,9 +36,18 @@ use crate::source::Source;
 use crate::{Array, Error, Result, Values};
 
 /// Version of the table's layout.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 const VERSION_KEY: &str = "format_version";
 const ADVICE: &str = "write the table again with `pentimento encode`";
+
+/// What stands beside features to judge them by: the same items as nobody's representation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baselines {
+    /// `[N, C H W]` the items themselves.
+    pub pixels: Array,
+    /// `[N, D]` the encoder at its random start, read at the same place.
+    pub random: Array,
+}
 
 /// Features of N items.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +62,8 @@ pub struct Features {
     pub split: Option<Vec<String>>,
     /// `[N]` each, in this order: factors of variation by name.
     pub factors: Vec<(String, Vec<f64>)>,
+    /// What the features are to be compared with, where it was written along.
+    pub baselines: Option<Baselines>,
     /// Run, data set, block, level, seed, git revision: what made this table.
     pub provenance: BTreeMap<String, String>,
 }
@@ -69,16 +83,29 @@ impl Features {
                 return bad(&format!("column {name}"), format!("{len} values, expected {n}"));
             }
         }
+        for (name, array) in self.lists().skip(1) {
+            match (array.shape(), array.values()) {
+                (&[rows, wide], Values::F32(_)) if rows == n && wide > 0 => {}
+                (shape, _) => return bad(name, format!("shape {shape:?}, expected [{n}, D] of f32")),
+            }
+        }
         let mut names = BTreeSet::new();
         for (name, values) in &self.factors {
             if values.len() != n {
                 return bad(&format!("column {name}"), format!("{} values, expected {n}", values.len()));
             }
-            if reserved(name) || !names.insert(name) {
+            let baseline = self.baselines.is_some() && BASELINES.contains(&name.as_str());
+            if reserved(name) || baseline || !names.insert(name) {
                 return bad(&format!("column {name}"), "a factor of a name that is taken".to_owned());
             }
         }
         Ok((n, d))
+    }
+
+    /// The columns of lists under their names: `feature`, then the baselines.
+    fn lists(&self) -> impl Iterator<Item = (&'static str, &Array)> {
+        let baselines = self.baselines.iter().flat_map(|b| BASELINES.into_iter().zip([&b.pixels, &b.random]));
+        std::iter::once(("feature", &self.feature)).chain(baselines)
     }
 
     /// Writes the table as Parquet, all or nothing; the same table gives the same bytes.
@@ -91,13 +118,6 @@ impl Features {
     }
 
     fn parquet_to(&self, to: impl io::Write + Send) -> std::result::Result<(), ParquetError> {
-        let Values::F32(values) = self.feature.values() else {
-            return Err(ParquetError::General("features are f32".to_owned()));
-        };
-        let width = self.feature.shape()[1];
-        let side = i32::try_from(width).map_err(|e| ParquetError::General(e.to_string()))?;
-        let item = Arc::new(Field::new("element", DataType::Float32, false));
-        let list = FixedSizeListArray::try_new(item, side, Arc::new(Float32Array::from(values.clone())), None)?;
         let mut columns: Vec<(&str, ArrayRef)> = vec![("index", Arc::new(Int64Array::from(self.index.clone())))];
         if let Some(split) = &self.split {
             columns.push(("split", Arc::new(StringArray::from_iter_values(split))));
@@ -108,15 +128,20 @@ impl Features {
         for (name, values) in &self.factors {
             columns.push((name, Arc::new(Float64Array::from(values.clone()))));
         }
-        columns.push(("feature", Arc::new(list)));
+        let mut width = 0;
+        for (name, array) in self.lists() {
+            columns.push((name, Arc::new(list_of(array)?)));
+            width += array.shape()[1];
+        }
         let field = |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), false);
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, a)| a).collect())?;
         let mut notes = vec![KeyValue::new(VERSION_KEY.to_owned(), FORMAT_VERSION.to_string())];
         notes.extend(self.provenance.iter().map(|(k, v)| KeyValue::new(format!("provenance.{k}"), v.clone())));
-        let properties = WriterProperties::builder()
+        let lists = self.lists().map(|(name, _)| format!("{name}.list.element"));
+        let properties = lists
+            .fold(WriterProperties::builder(), |b, path| b.set_column_dictionary_enabled(path.as_str().into(), false))
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_column_dictionary_enabled("feature.list.element".into(), false)
             // About 64 MiB of features a group: what a reader must hold at once.
             .set_max_row_group_row_count(Some(((1_usize << 24).div_ceil(width)).clamp(256, 1 << 20)))
             .set_key_value_metadata(Some(notes))
@@ -157,7 +182,7 @@ impl Features {
             for (name, column) in table.names.clone().iter().zip(batch.columns()) {
                 table.add(name, column)?;
             }
-            admit(path, "table", 4 * table.feature_values() as u64, limits.array_bytes)?;
+            admit(path, "table", 4 * table.list_values() as u64, limits.array_bytes)?;
         }
         table.finish(provenance)
     }
@@ -171,11 +196,11 @@ impl Features {
         let names: Vec<&String> = self.split.iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
         let about = json!({VERSION_KEY: FORMAT_VERSION, "split": names, "provenance": self.provenance});
         let about = about.to_string().into_bytes();
-        let mut arrays = vec![
-            ("feature".to_owned(), self.feature.clone()),
+        let mut arrays: Vec<_> = self.lists().map(|(name, array)| (name.to_owned(), array.clone())).collect();
+        arrays.extend([
             ("index".to_owned(), Array::new(vec![n], Values::I64(self.index.clone()))),
             ("about".to_owned(), Array::new(vec![about.len()], Values::U8(about))),
-        ];
+        ]);
         if let Some(label) = &self.label {
             arrays.push(("label".to_owned(), Array::new(vec![n], Values::I64(label.clone()))));
         }
@@ -235,9 +260,34 @@ impl Features {
             }
         }
         let label = npz.has("label").then(|| whole("label")).transpose()?;
-        let table = Self { feature: npz.array("feature")?, index: whole("index")?, label, split, factors, provenance };
+        let list = |name: &str| npz.has(name).then(|| npz.array(name)).transpose();
+        let baselines = both(path, list("pixels")?, list("random")?)?;
+        let (feature, index) = (npz.array("feature")?, whole("index")?);
+        let table = Self { feature, index, label, split, factors, baselines, provenance };
         table.size(path).map(|_| table)
     }
+}
+
+/// The names of the baselines' columns, in the order of the fields.
+const BASELINES: [&str; 2] = ["pixels", "random"];
+
+/// Both baselines or none.
+fn both(path: &Path, pixels: Option<Array>, random: Option<Array>) -> Result<Option<Baselines>> {
+    match (pixels, random) {
+        (Some(pixels), Some(random)) => Ok(Some(Baselines { pixels, random })),
+        (None, None) => Ok(None),
+        _ => Err(Error::bad(path, "table", "one of the columns pixels and random without the other", ADVICE)),
+    }
+}
+
+/// `[N, D]` as N lists of D floats.
+fn list_of(array: &Array) -> std::result::Result<FixedSizeListArray, ParquetError> {
+    let (&[_, width], Values::F32(values)) = (array.shape(), array.values()) else {
+        return Err(ParquetError::General("lists are [N, D] of f32".to_owned()));
+    };
+    let side = i32::try_from(width).map_err(|e| ParquetError::General(e.to_string()))?;
+    let item = Arc::new(Field::new("element", DataType::Float32, false));
+    Ok(FixedSizeListArray::try_new(item, side, Arc::new(Float32Array::from(values.clone())), None)?)
 }
 
 fn io_of(e: ParquetError) -> io::Error {
@@ -307,7 +357,7 @@ fn check_chunks(source: &Source, metadata: &ParquetMetaData, limits: &Limits) ->
 struct Collected<'a> {
     path: &'a Path,
     names: Vec<String>,
-    list: Option<(usize, Vec<f32>)>,
+    lists: BTreeMap<&'static str, (usize, Vec<f32>)>,
     flat: BTreeMap<usize, Vec<f32>>,
     index: Option<Vec<i64>>,
     label: Option<Vec<i64>>,
@@ -318,11 +368,13 @@ struct Collected<'a> {
 impl<'a> Collected<'a> {
     fn new(path: &'a Path, names: Vec<String>) -> Self {
         let (index, label, split) = (None, None, None);
-        Self { path, names, list: None, flat: BTreeMap::new(), index, label, split, factors: Vec::new() }
+        let (lists, flat) = (BTreeMap::new(), BTreeMap::new());
+        Self { path, names, lists, flat, index, label, split, factors: Vec::new() }
     }
 
-    fn feature_values(&self) -> usize {
-        self.list.as_ref().map_or(0, |(_, v)| v.len()) + self.flat.values().map(Vec::len).sum::<usize>()
+    fn list_values(&self) -> usize {
+        let lists = self.lists.values().map(|(_, v)| v.len());
+        lists.chain(self.flat.values().map(Vec::len)).sum()
     }
 
     fn add(&mut self, name: &str, column: &ArrayRef) -> Result<()> {
@@ -336,8 +388,12 @@ impl<'a> Collected<'a> {
             let found = format!("{} empty cells", column.null_count());
             return Err(Error::bad(path, format!("column {name}"), found, "fill or drop those rows"));
         }
+        // Another program's `random` may be a plain column of numbers: then it is a factor like others.
+        if let Some(baseline) = BASELINES.into_iter().find(|b| *b == name && matches!(kind, DataType::List(_))) {
+            return self.add_lists(baseline, column);
+        }
         match name {
-            "feature" => return self.add_lists(column),
+            "feature" => return self.add_lists("feature", column),
             "index" => self.index.get_or_insert_default().extend(whole(column).ok_or_else(|| bad("whole numbers"))?),
             "label" => self.label.get_or_insert_default().extend(whole(column).ok_or_else(|| bad("whole numbers"))?),
             "split" => {
@@ -358,8 +414,8 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    fn add_lists(&mut self, column: &ArrayRef) -> Result<()> {
-        let bad = |found: String| Error::bad(self.path, "column feature", found, ADVICE);
+    fn add_lists(&mut self, name: &'static str, column: &ArrayRef) -> Result<()> {
+        let bad = |found: String| Error::bad(self.path, format!("column {name}"), found, ADVICE);
         let lists = column
             .as_list_opt::<i32>()
             .ok_or_else(|| bad(format!("type {}, expected lists of floats", column.data_type())))?;
@@ -367,21 +423,25 @@ impl<'a> Collected<'a> {
             let values = lists.value(row);
             let values = single(&values).filter(|v| !v.is_empty() && values.null_count() == 0);
             let values = values.ok_or_else(|| bad("a row that is no list of floats".to_owned()))?;
-            let (width, all) = self.list.get_or_insert_with(|| (values.len(), Vec::new()));
+            let (width, all) = self.lists.entry(name).or_insert_with(|| (values.len(), Vec::new()));
             if values.len() != *width {
-                let found = format!("{} floats in one row, {width} in the first", values.len());
-                return Err(Error::bad(self.path, "column feature", found, ADVICE));
+                return Err(bad(format!("{} floats in one row, {width} in the first", values.len())));
             }
             all.extend(values);
         }
         Ok(())
     }
 
-    fn finish(self, provenance: BTreeMap<String, String>) -> Result<Features> {
+    fn finish(mut self, provenance: BTreeMap<String, String>) -> Result<Features> {
         let bad =
             |found: &str| Error::bad(self.path, "table", found, "name a table with a column feature, or f0, f1, ...");
-        let (width, values) = match self.list {
-            Some(list) => list,
+        let mut list = |name| {
+            let found: Option<(usize, Vec<f32>)> = self.lists.remove(name);
+            found.map(|(width, v)| Array::new(vec![v.len().div_euclid(width), width], Values::F32(v)))
+        };
+        let baselines = both(self.path, list("pixels"), list("random"))?;
+        let feature = match list("feature") {
+            Some(feature) => feature,
             None => {
                 let width = self.flat.len();
                 let rows = self.flat.get(&0).map_or(0, Vec::len);
@@ -392,17 +452,17 @@ impl<'a> Collected<'a> {
                 if columns.iter().any(|c| c.len() != rows) {
                     return Err(bad("columns of different lengths"));
                 }
-                (width, (0..rows).flat_map(|r| columns.iter().map(move |c| c[r])).collect())
+                let values = (0..rows).flat_map(|r| columns.iter().map(move |c| c[r])).collect();
+                Array::new(vec![rows, width], Values::F32(values))
             }
         };
-        let rows = values.len().div_euclid(width);
+        let rows = feature.shape()[0];
         let index = match self.index {
             Some(index) => index,
             None => (0_i64..).take(rows).collect(),
         };
-        let feature = Array::new(vec![rows, width], Values::F32(values));
         let (label, split, factors) = (self.label, self.split, self.factors);
-        let table = Features { feature, index, label, split, factors, provenance };
+        let table = Features { feature, index, label, split, factors, baselines, provenance };
         table.size(self.path).map(|_| table)
     }
 }
@@ -446,6 +506,10 @@ mod tests {
             label: Some(vec![0, -1, 7]),
             split: Some(["train", "val", "train"].map(str::to_owned).to_vec()),
             factors: vec![("x".to_owned(), vec![0.1, 0.2, 0.3]), ("scale".to_owned(), vec![1.0, 2.0, 3.0])],
+            baselines: Some(Baselines {
+                pixels: Array::new(vec![3, 3], Values::F32(vec![-1.0, 0.0, 1.0, 0.5, 0.25, 0.0, -0.5, 1.0, -1.0])),
+                random: Array::new(vec![3, 1], Values::F32(vec![7.0, 8.0, 9.0])),
+            }),
             provenance: [("run".to_owned(), "runs/00001".to_owned()), ("block".to_owned(), "mid".to_owned())].into(),
         }
     }
@@ -472,7 +536,8 @@ mod tests {
     #[test]
     fn both_formats_give_back_the_table_and_are_deterministic() {
         let dir = tempfile::tempdir().unwrap();
-        for t in [table(), Features { label: None, split: None, factors: vec![], ..table() }] {
+        let bare = Features { label: None, split: None, factors: vec![], baselines: None, ..table() };
+        for t in [table(), bare] {
             let (p, z) = (dir.path().join("t.parquet"), dir.path().join("t.npz"));
             t.write_parquet(&p).unwrap();
             t.write_npz(&z).unwrap();
@@ -486,8 +551,15 @@ mod tests {
     fn many_rows_cross_batches() {
         let n = 3000;
         let feature = Array::new(vec![n, 3], Values::F32((0..3 * n).map(|i| i as f32).collect()));
-        let t =
-            Features { feature, index: (0..n as i64).collect(), label: None, split: None, factors: vec![], ..table() };
+        let t = Features {
+            feature,
+            index: (0..n as i64).collect(),
+            label: None,
+            split: None,
+            factors: vec![],
+            baselines: None,
+            ..table()
+        };
         assert_eq!(read(&bytes(&t)).unwrap(), t);
     }
 
@@ -495,12 +567,14 @@ mod tests {
     fn columns_that_do_not_fit_are_refused_before_a_byte_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.parquet");
-        let mut wrong = vec![table(), table(), table(), table(), table()];
+        let mut wrong = vec![table(); 7];
         wrong[0].index.pop();
         wrong[1].label = Some(vec![]);
         wrong[2].factors[1].0 = "x".to_owned();
         wrong[3].factors[1].0 = "f3".to_owned();
         wrong[4].feature = Array::new(vec![6], Values::F32(vec![0.0; 6]));
+        wrong[5].factors[1].0 = "random".to_owned();
+        wrong[6].baselines.as_mut().unwrap().pixels = Array::new(vec![2, 3], Values::F32(vec![0.0; 6]));
         for t in wrong {
             assert!(matches!(t.write_parquet(&path), Err(Error::Bad { .. })));
             assert!(matches!(t.write_npz(&path), Err(Error::Bad { .. })));
@@ -518,6 +592,9 @@ mod tests {
         assert_eq!(t.feature, Array::new(vec![2, 2], Values::F32(vec![0.0, 1.0, 2.0, 3.0])));
         assert_eq!((t.index, t.label), (vec![0, 1], Some(vec![3, 4])));
         assert_eq!(t.factors, [("big".to_owned(), vec![1.0, 0.0])]);
+        let t = foreign(vec![("f0", f(vec![1.0, 2.0])), ("random", f(vec![3.0, 4.0]))]).unwrap();
+        assert_eq!((t.factors, t.baselines), (vec![("random".to_owned(), vec![3.0, 4.0])], None));
+        let one_list: ArrayRef = Arc::new(list_of(&Array::new(vec![1, 2], Values::F32(vec![0.0, 1.0]))).unwrap());
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let nulls: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.0), None]));
         for (columns, why) in [
@@ -525,6 +602,7 @@ mod tests {
             (vec![("f0", f(vec![1.0, 2.0])), ("f2", f(vec![1.0, 2.0]))], "no rows of features"),
             (vec![("f0", f(vec![1.0, 2.0])), ("note", text)], "column note: type Utf8, expected numbers"),
             (vec![("f0", nulls)], "column f0: 1 empty cells"),
+            (vec![("f0", f(vec![1.0])), ("pixels", one_list)], "one of the columns pixels and random"),
         ] {
             let said = foreign(columns).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
@@ -533,9 +611,24 @@ mod tests {
 
     #[test]
     fn a_table_of_the_future_is_refused() {
-        let said = check_version(Path::new("t"), Some(2)).unwrap_err().to_string();
-        assert_eq!(said, "t: metadata: format_version 2, this program knows 1; use a newer version of this program");
-        assert!(check_version(Path::new("t"), Some(1)).is_ok());
+        let said = check_version(Path::new("t"), Some(3)).unwrap_err().to_string();
+        assert_eq!(said, "t: metadata: format_version 3, this program knows 2; use a newer version of this program");
+        assert!(check_version(Path::new("t"), Some(2)).is_ok());
+    }
+
+    /// The committed seeds of the fuzz targets are of version 1.
+    #[test]
+    fn tables_of_version_1_are_read_without_baselines() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        let parquet = Features::read_parquet(&corpus.join("features_parquet/zstd.parquet")).unwrap();
+        let npz = Features::read_npz(&corpus.join("features_npz/stored.npz")).unwrap();
+        for t in [&parquet, &npz] {
+            assert_eq!((t.feature.shape(), &t.index, &t.baselines), ([3, 2].as_slice(), &vec![0, 1, 5], &None));
+            assert_eq!(t.split.as_deref().unwrap(), ["train", "val", "test"]);
+            assert_eq!(t.factors, [("x".to_owned(), vec![0.5, 1.5, 2.5])]);
+            assert_eq!(t.provenance["block"], "mid");
+        }
+        assert_eq!(parquet, npz);
     }
 
     proptest! {

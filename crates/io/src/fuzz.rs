@@ -8,7 +8,7 @@ use crate::items::Items;
 use crate::limits::Limits;
 use crate::picture::Picture;
 use crate::source::Source;
-use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, reference, shards, table};
+use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, read_back, reference, shards, table};
 
 const TIGHT: &Limits = &Limits::TIGHT;
 
@@ -88,23 +88,25 @@ fn sniff(bytes: &[u8]) {
 /// A reader that parses bytes from memory; the name is that of its fuzz target and corpus.
 pub type Reader = (&'static str, fn(&[u8]));
 
-/// Every reader.
-pub fn readers() -> &'static [Reader] {
-    &[
-        ("idx", idx),
-        ("cifar", cifar),
-        ("npy", npy),
-        ("npz", npz),
-        ("reference", reference),
-        ("dsprites", dsprites),
-        ("picture", picture),
-        ("metadata_csv", metadata_csv),
-        ("metadata_jsonl", metadata_jsonl),
-        ("edm_zip", edm_zip),
-        ("shards", shards),
-        ("hf_parquet", hf_parquet),
-        ("sniff", sniff),
-    ]
+const DATA_SETS: [Reader; 13] = [
+    ("idx", idx),
+    ("cifar", cifar),
+    ("npy", npy),
+    ("npz", npz),
+    ("reference", reference),
+    ("dsprites", dsprites),
+    ("picture", picture),
+    ("metadata_csv", metadata_csv),
+    ("metadata_jsonl", metadata_jsonl),
+    ("edm_zip", edm_zip),
+    ("shards", shards),
+    ("hf_parquet", hf_parquet),
+    ("sniff", sniff),
+];
+
+/// Every reader: of data sets, then of what this crate writes itself.
+pub fn readers() -> impl Iterator<Item = Reader> {
+    DATA_SETS.into_iter().chain(read_back::READERS)
 }
 
 /// Runs the reader of this name.
@@ -112,6 +114,6 @@ pub fn readers() -> &'static [Reader] {
 /// # Panics
 /// When there is none.
 pub fn run(name: &str, bytes: &[u8]) {
-    let (_, reader) = readers().iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no reader {name}"));
+    let (_, reader) = readers().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("no reader {name}"));
     reader(bytes);
 }

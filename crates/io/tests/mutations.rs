@@ -206,7 +206,7 @@ fn survives(reader: &str) {
 }
 
 /// Names here are the names of the tests below; a new reader needs a seed, a fuzz target and a test.
-const TESTED: [&str; 13] = [
+const TESTED: [&str; 19] = [
     "idx",
     "cifar",
     "npy",
@@ -220,11 +220,17 @@ const TESTED: [&str; 13] = [
     "shards",
     "hf_parquet",
     "sniff",
+    "safetensors",
+    "jsonl",
+    "events",
+    "png_text",
+    "features_parquet",
+    "features_npz",
 ];
 
 #[test]
 fn every_reader_is_tested_and_has_a_target() {
-    let named: Vec<_> = fuzz::readers().iter().map(|(name, _)| *name).collect();
+    let named: Vec<_> = fuzz::readers().map(|(name, _)| name).collect();
     assert_eq!(named, TESTED);
     let targets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
     for name in named {
@@ -295,4 +301,34 @@ fn hf_parquet() {
 #[test]
 fn sniff() {
     survives("sniff");
+}
+
+#[test]
+fn safetensors() {
+    survives("safetensors");
+}
+
+#[test]
+fn jsonl() {
+    survives("jsonl");
+}
+
+#[test]
+fn events() {
+    survives("events");
+}
+
+#[test]
+fn png_text() {
+    survives("png_text");
+}
+
+#[test]
+fn features_parquet() {
+    survives("features_parquet");
+}
+
+#[test]
+fn features_npz() {
+    survives("features_npz");
 }

@@ -79,7 +79,7 @@ impl Error {
 
     /// The error for a name outside a closed list, with the one that needs the fewest edits.
     pub(crate) fn unknown(key: &str, got: &str, choices: &[String]) -> Self {
-        let nearest = choices.iter().min_by_key(|c| edits(&c.to_lowercase(), &got.to_lowercase()));
+        let nearest = choices.iter().min_by_key(|c| pentimento_core::edits(&c.to_lowercase(), &got.to_lowercase()));
         Self::UnknownChoice {
             key: key.into(),
             got: got.into(),
@@ -87,19 +87,4 @@ impl Error {
             choices: choices.join(", "),
         }
     }
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let change = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -2,7 +2,7 @@ use crate::checkpoint::Checkpoint;
 use crate::plan::Signature;
 use crate::recipe::{Recipe, SampleTable};
 use crate::{Error, RunFolder, model};
-use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params};
+use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params, choose};
 use pentimento_diffusion::{ClassifierFree, Clipped, Parametrised, Walk, sample};
 use pentimento_io::{Array, Values, png_out};
 use std::path::Path;
@@ -99,9 +99,7 @@ impl Model {
         let by_number = name.parse().ok().filter(|&c: &usize| c < names.len());
         names.iter().position(|n| n == name).or(by_number).ok_or_else(|| {
             let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let near = crate::nearest(name, &known).map_or(String::new(), |n| format!("; did you mean \"{n}\"?"));
-            let all = format!("choose one of {}{near}", known.join(", "));
-            let want = if names.is_empty() { "this model knows no classes".into() } else { all };
+            let want = if names.is_empty() { "this model knows no classes".into() } else { choose(name, &known) };
             Error::Value { key: "--class", got: name.into(), want }
         })
     }
@@ -268,5 +266,5 @@ pub fn default_out(run: &Path) -> std::path::PathBuf {
 
 /// Whether a folder is a run.
 pub fn is_run(path: &Path) -> bool {
-    path.join("plan.json").exists() || !RunFolder::checkpoints(path).is_empty()
+    ["plan.json", "model.safetensors"].iter().any(|f| path.join(f).exists()) || !RunFolder::checkpoints(path).is_empty()
 }

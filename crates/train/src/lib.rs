@@ -16,6 +16,7 @@ mod draw;
 mod ema;
 mod error;
 mod folder;
+mod import;
 mod judge;
 mod model;
 mod monitor;
@@ -25,6 +26,7 @@ mod read;
 mod recipe;
 mod report;
 mod schedule;
+mod table;
 mod training;
 
 pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, Window, machine, migrate};
@@ -33,15 +35,15 @@ pub use draw::{Drawing, Drawn, Model, PictureText, bytes, default_out, is_run};
 pub use ema::Ema;
 pub use error::Error;
 pub use folder::RunFolder;
+pub use import::{Classes, Imported, InputTable, Sheet, import};
 pub use judge::{Judgement, SweepPoint, judge, read_judgement};
 pub use model::{Learned, learner};
 pub use monitor::{Monitor, Progress, Silent};
 pub use plan::{Options, Parts, Plan, Signature, parse_device};
-pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, usual};
+pub use probe::{Place, ProbeReport, ProbeRow, probe_features, probe_run, resolve, usual};
 pub use read::{Pool, ReadOptions, Readings, encode, open_for};
-pub use recipe::{
-    DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, nearest,
-};
+pub use recipe::{DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable};
 pub use report::{read_probes, write_report};
 pub use schedule::{ema_weight, learning_rate};
+pub use table::{Beside, features_table, untrained};
 pub use training::{Ending, train};

@@ -72,7 +72,7 @@ pub fn learner(plan: &Plan) -> Result<Learned, Error> {
 mod tests {
     use pentimento_core::{Condition, Noise, Params};
     use pentimento_diffusion::{
-        Clipped, DiscreteVp, Parametrised, Path, Prediction, Sampler, Spacing, TimeInput, Variance, Walk, sample,
+        Clipped, Grid, Parametrised, Path, Prediction, Sampler, TimeInput, Variance, Walk, sample,
     };
     use pentimento_io::weights::Weights;
     use pentimento_nn::{NetworkConfig, weights::load_params};
@@ -99,11 +99,11 @@ mod tests {
             let file = File::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/{name}.safetensors"));
             let mut saved = Weights::open(&file).unwrap();
             load_params(&params, |n| saved.read(&format!("weight.{n}")).ok()).unwrap();
-            let table = DiscreteVp::linear(1000, 1e-4, 0.02);
-            let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon, TimeInput::Index { steps: 1000 })
+            let table: Path = "table_linear".parse().unwrap();
+            let d = Parametrised::new(network, table, Prediction::Epsilon, TimeInput::for_path(&table))
                 .with_variance(Variance::Learned);
             let d = Clipped::new(d, 1.0);
-            let (step, levels) = (Sampler::Ancestral.step(), table.levels(10, Spacing::Even));
+            let (step, levels) = (Sampler::Ancestral.step(), Grid::Even.levels(&table, 10));
             let draw = |samples: Vec<u64>, y: &[i64]| {
                 let noise = Noise::new(1, samples);
                 let walk = Walk { step: step.as_ref(), levels: &levels, noise: &noise };

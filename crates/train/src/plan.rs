@@ -197,6 +197,7 @@ pub fn open_options(recipe: &Recipe) -> Open {
     Open {
         sprites: d.sprites.clone(),
         scenes: d.scenes.clone(),
+        bouncing: d.bouncing.clone(),
         px: d.px,
         skip_bad: d.skip_bad,
         limit: d.limit,
@@ -235,6 +236,12 @@ fn split(recipe: &Recipe, all: &Arc<dyn Dataset>) -> Parts {
 
 fn check_numbers(r: &Recipe) -> Result<(), Error> {
     let t = &r.train;
+    need(
+        !r.network.learns_sigma(),
+        "network.learn_sigma",
+        &true,
+        "the predicted variance has no training term here and would stay at its start; leave it out, or import published weights with `pentimento import`",
+    )?;
     need(t.images > 0, "train.images", &t.images, "must be at least 1")?;
     need(t.batch > 0, "train.batch", &t.batch, "must be at least 1")?;
     need(t.micro_batch <= t.batch, "train.micro_batch", &t.micro_batch, "must be at most train.batch")?;

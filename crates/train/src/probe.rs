@@ -1,9 +1,13 @@
 use crate::read::{Pool, ReadOptions, Readings, encode};
+use crate::table::untrained;
 use crate::{Error, Model};
+use pentimento_core::choose;
 use pentimento_data::Dataset;
+use pentimento_io::features::Features as Table;
+use pentimento_io::{Array, Values};
 use pentimento_measure::{
-    Bootstrap, Difference, Features, Fractions, Interval, Part, ProbeConfig, ProbeResult, Target, difference, probe,
-    split,
+    Bootstrap, Difference, Features, Fractions, Interval, Part, ProbeConfig, ProbeResult, Splits, Target, difference,
+    probe, split,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -38,14 +42,15 @@ pub struct Place {
     pub score: f64,
 }
 
-/// Probes of a run: the chosen place beside raw pixels and an untrained network, and every place on validation items.
+/// Probes of features beside raw pixels and an untrained network; of a run, the chosen place, and every place on
+/// validation items.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 pub struct ProbeReport {
-    /// Model, raw pixels and random network for each target.
+    /// Model, raw pixels and random network for each target; the model alone where the others are not known.
     pub rows: Vec<ProbeRow>,
     /// Target, model minus raw pixels, model minus random network, on the same test items.
     pub gains: Vec<(String, Difference, Difference)>,
-    /// Every place: the heat map.
+    /// Every place of a run: the heat map.
     pub map: Vec<Place>,
     /// How activations became vectors.
     pub pool: String,
@@ -56,42 +61,44 @@ pub struct ProbeReport {
 /// Fits probes at every block and level, chooses the place on validation items, and compares it on test items with raw
 /// pixels and with the same network at its random start with opened gates, read at its own best place.
 ///
+/// `targets` as typed: see [`resolve`].
+///
 /// # Errors
-/// As [`encode`], and targets that cannot be fitted.
+/// As [`encode`], and targets that are not there or cannot be fitted.
 pub fn probe_run(
     model: &Model,
     data: &Arc<dyn Dataset>,
     options: &ReadOptions,
     targets: &[String],
+    config: &ProbeConfig,
     observe: &mut dyn FnMut(&str, u64, u64),
 ) -> Result<ProbeReport, Error> {
+    // What is not there is refused before minutes of reading.
+    known(targets, !data.classes().is_empty(), data.factors())?;
     let trained = encode(model, data, options, &mut |a, b| observe("reading the model", a, b))?;
-    let fresh = Model::blank(&model.recipe, &model.signature, model.device())?;
-    pentimento_nn::open_gates(fresh.params(), model.recipe.seed);
-    let random = encode(&fresh, data, options, &mut |a, b| observe("reading a random network", a, b))?;
-    let parts = split(trained.index.len(), Fractions { validation: 0.2, test: 0.3 }, 0)?;
-    let mut report = ProbeReport {
-        rows: Vec::new(),
-        gains: Vec::new(),
-        map: Vec::new(),
-        pool: options.pool.to_string(),
-        items: [parts.train.len(), parts.validation.len(), parts.test.len()],
-    };
+    let random = encode(&untrained(model)?, data, options, &mut |a, b| observe("reading a random network", a, b))?;
+    let asked = targets;
+    let mut targets = resolve(asked, !trained.labels.is_empty(), &trained.factors)?;
+    // Many classes at every block and level take minutes: labels are probed when asked for, or where there is nothing
+    // else.
+    if asked.is_empty() && targets.len() > 1 {
+        targets.retain(|t| t != LABEL);
+    }
+    let parts = parts(trained.index.len())?;
+    let mut report = ProbeReport::new(options.pool.to_string(), &parts);
     let all = targets.len() as u64;
     for (t, target) in targets.iter().enumerate() {
         observe("fitting probes", t as u64, all);
-        let column = Column::of(&trained, target)?;
-        let fit = |(d, values): &(usize, Vec<f32>)| column.probe(*d, values, &parts);
-        let best = |readings: &Readings,
-                    map: &mut dyn FnMut(&str, &str, f64)|
-         -> Result<Option<(String, usize, ProbeResult)>, Error> {
-            let mut best: Option<(String, usize, ProbeResult)> = None;
+        let column = Column::of(&trained.labels, &trained.factors, target)?;
+        let fit = |(width, values): &(usize, Vec<f32>), name: String| column.fit(name, *width, values, &parts, config);
+        let best = |readings: &Readings, map: &mut dyn FnMut(&str, &str, f64)| -> Result<Option<Fit>, Error> {
+            let mut best: Option<Fit> = None;
             for ((block, level), features) in &readings.features {
-                let found = fit(features)?;
-                let score = validation(&found);
+                let found = fit(features, format!("{block} @ {level}"))?;
+                let score = validation(&found.result);
                 map(block, level, score);
-                if best.as_ref().is_none_or(|(_, _, b)| score > validation(b)) {
-                    best = Some((format!("{block} @ {level}"), features.0, found));
+                if best.as_ref().is_none_or(|b| score > validation(&b.result)) {
+                    best = Some(found);
                 }
             }
             Ok(best)
@@ -101,28 +108,157 @@ pub fn probe_run(
             map.push(Place { target: target.clone(), block: b.into(), level: l.into(), score: v })
         })?;
         let theirs = best(&random, &mut |_, _, _| {})?;
-        let pixels = fit(&trained.pixels)?;
-        let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
-        let bootstrap = Bootstrap::default();
-        report.gains.push((
-            target.clone(),
-            difference(&ours.2, &pixels, &bootstrap)?,
-            difference(&ours.2, &theirs.2, &bootstrap)?,
-        ));
-        let random_name = format!("random network, {}", theirs.0);
-        for (name, width, r) in [
-            (ours.0, ours.1, ours.2),
-            ("raw pixels".into(), trained.pixels.0, pixels),
-            (random_name, theirs.1, theirs.2),
-        ] {
-            report.rows.push(row(target, name, width, &r));
+        if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            report.compare(target, ours, Some((fit(&trained.pixels, PIXELS.into())?, theirs.as_random())))?;
         }
     }
     Ok(report)
 }
 
-fn row(target: &str, features: String, width: usize, r: &ProbeResult) -> ProbeRow {
-    ProbeRow { target: target.into(), features, width, score: r.score, interval: r.interval, validation: validation(r) }
+/// Probes a table of features beside the baselines that it carries; without them its rows stand alone and `gains` is
+/// empty.
+///
+/// `targets` as typed: see [`resolve`].
+///
+/// # Errors
+/// A target that is not in the table or cannot be fitted.
+pub fn probe_features(table: &Table, targets: &[String], config: &ProbeConfig) -> Result<ProbeReport, Error> {
+    let labels = table.label.as_deref().unwrap_or_default();
+    let factors: Vec<(String, Vec<f32>)> =
+        table.factors.iter().map(|(n, v)| (n.clone(), v.iter().map(|&x| single(x)).collect())).collect();
+    let parts = parts(table.index.len())?;
+    let said = |key: &str| table.provenance.get(key).cloned();
+    let place = said("features").unwrap_or_else(|| "features".into());
+    let mut report = ProbeReport::new(said("pool").unwrap_or_default(), &parts);
+    for target in resolve(targets, !labels.is_empty(), &factors)? {
+        let column = Column::of(labels, &factors, &target)?;
+        let fit = |array: &Array, name: &str| {
+            let (width, values) = rows(array)?;
+            column.fit(name.to_owned(), width, values, &parts, config)
+        };
+        let ours = fit(&table.feature, &place)?;
+        let beside = table
+            .baselines
+            .as_ref()
+            .map(|b| -> Result<_, Error> { Ok((fit(&b.pixels, PIXELS)?, fit(&b.random, &place)?.as_random())) });
+        report.compare(&target, ours, beside.transpose()?)?;
+    }
+    Ok(report)
+}
+
+/// The target that is a class.
+const LABEL: &str = "label";
+/// What is typed for all factors that take enough values.
+const FACTOR: &str = "factor";
+/// How the data itself is called among features.
+const PIXELS: &str = "raw pixels";
+
+/// One probe and what it read.
+struct Fit {
+    features: String,
+    width: usize,
+    result: ProbeResult,
+}
+
+impl Fit {
+    fn as_random(self) -> Self {
+        Self { features: format!("random network, {}", self.features), ..self }
+    }
+
+    fn row(self, target: &str) -> ProbeRow {
+        let Self { features, width, result: r } = self;
+        let validation = validation(&r);
+        ProbeRow { target: target.into(), features, width, score: r.score, interval: r.interval, validation }
+    }
+}
+
+impl ProbeReport {
+    fn new(pool: String, parts: &Splits) -> Self {
+        let items = [parts.train.len(), parts.validation.len(), parts.test.len()];
+        Self { rows: Vec::new(), gains: Vec::new(), map: Vec::new(), pool, items }
+    }
+
+    /// Adds features of one target, beside raw pixels and a random network where they are known, with the differences on
+    /// the same test items.
+    fn compare(&mut self, target: &str, ours: Fit, beside: Option<(Fit, Fit)>) -> Result<(), Error> {
+        let bootstrap = Bootstrap::default();
+        if let Some((pixels, random)) = &beside {
+            let gain = |other: &Fit| difference(&ours.result, &other.result, &bootstrap);
+            self.gains.push((target.into(), gain(pixels)?, gain(random)?));
+        }
+        let beside = beside.into_iter().flat_map(|(pixels, random)| [pixels, random]);
+        self.rows.extend(std::iter::once(ours).chain(beside).map(|fit| fit.row(target)));
+        Ok(())
+    }
+}
+
+/// The columns that typed targets mean: `label`, `factor` for every factor that takes at least 32 values, or names.
+/// Nothing typed means both.
+///
+/// # Errors
+/// What is not there, with what is.
+pub fn resolve(typed: &[String], labels: bool, factors: &[(String, Vec<f32>)]) -> Result<Vec<String>, Error> {
+    let names: Vec<String> = factors.iter().map(|(n, _)| n.clone()).collect();
+    known(typed, labels, &names)?;
+    let continuous = factors.iter().filter(|(_, v)| many(v)).map(|(n, _)| n);
+    let mut all: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
+        if !all.iter().any(|a| a == name) {
+            all.push(name.into())
+        }
+    };
+    if typed.is_empty() && labels {
+        add(LABEL);
+    }
+    if typed.is_empty() {
+        continuous.clone().for_each(|name| add(name));
+    }
+    for name in typed {
+        if name == FACTOR { continuous.clone().for_each(|name| add(name)) } else { add(name) }
+    }
+    if all.is_empty() {
+        let want = "there is neither a label nor a factor that takes at least 32 values; name a factor".to_owned();
+        return Err(Error::Value { key: "--target", got: typed.join(", "), want });
+    }
+    Ok(all)
+}
+
+/// Refuses targets that are not among these columns.
+fn known(typed: &[String], labels: bool, factors: &[String]) -> Result<(), Error> {
+    let generic =
+        [(LABEL, labels), (FACTOR, !factors.is_empty())].into_iter().filter_map(|(n, there)| there.then_some(n));
+    let choices: Vec<&str> = generic.chain(factors.iter().map(String::as_str)).collect();
+    match typed.iter().find(|t| !choices.contains(&t.as_str())) {
+        None => Ok(()),
+        Some(_) if choices.is_empty() => {
+            let want = "the data has neither labels nor factors".into();
+            Err(Error::Value { key: "--target", got: typed.join(", "), want })
+        }
+        Some(got) => Err(Error::Value { key: "--target", got: got.clone(), want: choose(got, &choices) }),
+    }
+}
+
+/// Whether a factor takes enough values for a regression.
+fn many(values: &[f32]) -> bool {
+    let mut seen: Vec<f32> = values.iter().take(1000).copied().collect();
+    seen.sort_by(f32::total_cmp);
+    seen.dedup();
+    seen.len() >= 32
+}
+
+/// Training, validation and test items: half, a fifth, three tenths.
+fn parts(n: usize) -> Result<Splits, Error> {
+    Ok(split(n, Fractions { validation: 0.2, test: 0.3 }, 0)?)
+}
+
+fn rows(array: &Array) -> Result<(usize, &[f32]), Error> {
+    match (array.shape(), array.values()) {
+        (&[_, width], Values::F32(values)) => Ok((width, values)),
+        (shape, _) => {
+            let want = "must be [N, D] in single precision".into();
+            Err(Error::Value { key: "FEATURES", got: format!("{shape:?}"), want })
+        }
+    }
 }
 
 /// Best score on validation items.
@@ -137,34 +273,30 @@ enum Column {
 }
 
 impl Column {
-    fn of(readings: &Readings, target: &str) -> Result<Self, Error> {
-        Self::from_parts(&readings.labels, &readings.factors, target)
-    }
-
-    fn from_parts(labels: &[i64], factors: &[(String, Vec<f32>)], target: &str) -> Result<Self, Error> {
-        if target == "label" && !labels.is_empty() {
-            return Ok(Self::Labels(labels.iter().map(|&l| u32::try_from(l).unwrap_or(u32::MAX)).collect()));
-        }
-        if let Some((_, values)) = factors.iter().find(|(name, _)| name == target) {
+    /// A column by its resolved name.
+    fn of(labels: &[i64], factors: &[(String, Vec<f32>)], target: &str) -> Result<Self, Error> {
+        if let Some((_, values)) = factors.iter().find(|(name, _)| name == target && target != LABEL) {
             return Ok(Self::Values(values.clone()));
         }
-        let mut known: Vec<&str> = factors.iter().map(|(n, _)| n.as_str()).collect();
-        if !labels.is_empty() {
-            known.insert(0, "label");
-        }
-        Err(Error::Value { key: "--target", got: target.into(), want: format!("choose from {}", known.join(", ")) })
+        let class = |(i, &y): (usize, &i64)| {
+            u32::try_from(y).map_err(|_| Error::Value {
+                key: "--target",
+                got: LABEL.into(),
+                want: format!("item {i} has none; probe a set in which every item has a label"),
+            })
+        };
+        Ok(Self::Labels(labels.iter().enumerate().map(class).collect::<Result<_, _>>()?))
     }
 
-    fn probe(&self, d: usize, values: &[f32], parts: &pentimento_measure::Splits) -> Result<ProbeResult, Error> {
-        self.probe_with(&Features::new(d, values.to_vec())?, parts, &ProbeConfig::linear())
-    }
-
-    fn probe_with(
+    fn fit(
         &self,
-        all: &Features,
-        parts: &pentimento_measure::Splits,
+        features: String,
+        width: usize,
+        values: &[f32],
+        parts: &Splits,
         config: &ProbeConfig,
-    ) -> Result<ProbeResult, Error> {
+    ) -> Result<Fit, Error> {
+        let all = Features::new(width, values.to_vec())?;
         let pick = |items: &[usize]| -> Result<(Features, Self), Error> {
             let target = match self {
                 Self::Labels(l) => Self::Labels(items.iter().map(|&i| l[i]).collect()),
@@ -173,7 +305,7 @@ impl Column {
             Ok((all.select(items)?, target))
         };
         let (a, b, c) = (pick(&parts.train)?, pick(&parts.validation)?, pick(&parts.test)?);
-        Ok(probe(&part(&a), &part(&b), &part(&c), config)?)
+        Ok(Fit { features, width, result: probe(&part(&a), &part(&b), &part(&c), config)? })
     }
 }
 
@@ -183,31 +315,6 @@ fn part((features, target): &(Features, Column)) -> Part<'_> {
         Column::Values(v) => Target::Values(v),
     };
     Part { features, target }
-}
-
-/// Probes a table of features by itself; `pixels` adds the comparison where the table carries the data's own pixels.
-///
-/// # Errors
-/// A target that is not in the table or cannot be fitted.
-pub fn probe_features(
-    table: &pentimento_io::features::Features,
-    target: &str,
-    config: &ProbeConfig,
-) -> Result<ProbeRow, Error> {
-    let (Some(&d), pentimento_io::Values::F32(values)) = (table.feature.shape().get(1), table.feature.values()) else {
-        return Err(Error::Value {
-            key: "FEATURES",
-            got: format!("{:?}", table.feature.shape()),
-            want: "must be [N, D] single precision".into(),
-        });
-    };
-    let factors: Vec<(String, Vec<f32>)> =
-        table.factors.iter().map(|(n, v)| (n.clone(), v.iter().map(|&x| single(x)).collect())).collect();
-    let column = Column::from_parts(table.label.as_deref().unwrap_or_default(), &factors, target)?;
-    let parts = split(table.index.len(), Fractions { validation: 0.2, test: 0.3 }, 0)?;
-    let result = column.probe_with(&Features::new(d, values.clone())?, &parts, config)?;
-    let name = table.provenance.get("features").cloned().unwrap_or_else(|| "features".into());
-    Ok(row(target, name, d, &result))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "features are f32")]

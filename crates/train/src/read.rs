@@ -1,5 +1,5 @@
 use crate::{Error, Model, plan};
-use pentimento_core::{Condition, Level, Network, Noise, Stream};
+use pentimento_core::{Condition, Level, NO_LABEL, Network, Noise, Stream, choose};
 use pentimento_data::{Dataset, Loader, LoaderConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl std::str::FromStr for Pool {
                 _ => Err(Error::Value {
                     key: "--pool",
                     got: s.into(),
-                    want: "choose mean, grid2, grid4, ... or flat".into(),
+                    want: format!("{}; any grid<n> up to 64", choose(s, &["mean", "grid2", "grid4", "flat"])),
                 }),
             },
         }
@@ -88,12 +88,7 @@ pub fn encode(
     let known = model.denoiser().network().blocks();
     if let Some(missing) = options.blocks.iter().find(|b| !known.contains(b)) {
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
-        let near = crate::nearest(missing, &names).map_or(String::new(), |n| format!("; did you mean {n}?"));
-        return Err(Error::Value {
-            key: "--block",
-            got: missing.clone(),
-            want: format!("choose from {}{near}", names.join(", ")),
-        });
+        return Err(Error::Value { key: "--block", got: missing.clone(), want: choose(missing, &names) });
     }
     if let Some(t) = options.levels.iter().find(|t| !(0.0..=1.0).contains(*t)) {
         return Err(Error::Value { key: "--level", got: t.to_string(), want: "must lie in [0, 1]; 0 is clean".into() });
@@ -140,6 +135,9 @@ pub fn encode(
         observe(done, n);
     }
     out.pixels.0 = data.shape().iter().product();
+    if out.labels.iter().all(|&y| y == NO_LABEL) {
+        out.labels.clear();
+    }
     Ok(out)
 }
 

@@ -2,6 +2,8 @@
 //! nearest one, and any key can be set from the command line as `--set train.lr=2e-4`.
 
 use crate::Error;
+use pentimento_core::nearest;
+use pentimento_data::bouncing::BouncingConfig;
 use pentimento_data::scenes::ScenesConfig;
 use pentimento_data::sprites::SpritesConfig;
 use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
@@ -47,6 +49,9 @@ pub struct DataTable {
     /// Settings of the procedural world `scenes`.
     #[serde(default)]
     pub scenes: Option<ScenesConfig>,
+    /// Settings of the procedural world `bouncing`, whose items are single frames.
+    #[serde(default)]
+    pub bouncing: Option<BouncingConfig>,
     /// Items used, the first n in order; 0 = all.
     #[serde(default)]
     pub limit: u64,
@@ -379,7 +384,7 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<(), Error> {
 }
 
 /// A TOML error as one sentence with its place, and the nearest known name.
-fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
+pub(crate) fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
     let message = e.message().trim().replace('\n', " ");
     let place = e.span().filter(|_| !text.is_empty()).map(|span| {
         let before = &text[..span.start.min(text.len())];
@@ -394,25 +399,4 @@ fn complaint(e: &toml::de::Error, text: &str, name: &str) -> Error {
     };
     let place = place.map_or(String::new(), |(line, column)| format!("line {line}, column {column}: "));
     Error::Recipe { file: name.into(), place, message, hint: hint.unwrap_or_default() }
-}
-
-/// The known name with the fewest edits to what was typed, if a slip of the finger explains it.
-pub fn nearest<'a>(got: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (distance, best) = known.iter().map(|k| (edits(got, k), *k)).min()?;
-    (distance <= 2.max(got.chars().count().div_ceil(3))).then_some(best)
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &cb) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(ca != cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }

@@ -4,8 +4,10 @@ use crate::scratch::{Scratch, names, read_png, write_png};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
+use std::thread::JoinHandle;
 use zip::write::SimpleFileOptions;
 
 /// An IDX file of bytes.
@@ -127,9 +129,77 @@ fn known_sets_are_listed_checked_and_fetched_only_when_asked() {
     assert_eq!(found["histogram"], serde_json::json!([178, 182, 177, 183, 181, 182, 181, 179, 174, 180]));
     assert!(t.path("digits-grid.png").exists());
     assert_eq!(t.run("data get digits").code, Some(0));
-    t.run("data get minst").refused(2, &["minst", "choose from"]);
+    t.run("data get minst").refused(2, &["minst", "choose one of sprites", "did you mean mnist?"]);
     t.run("data get dsprites").refused(2, &["dsprites", "--sha256"]);
     t.run("data get mnist --sha256 12").refused(2, &["mnist", "4 files"]);
     t.run("data check digitz").refused(2, &["digitz: no such data set or path", "did you mean digits?"]);
     assert!(!t.path("data").exists());
+}
+
+/// A server on this machine that answers so many connections, then ends with the requests it was sent.
+fn serve(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/sets/", listener.local_addr().unwrap());
+    let answer = move |bytes: Vec<u8>| {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while !request.ends_with("\r\n\r\n") && reader.read_line(&mut request).unwrap() > 0 {}
+        stream.write_all(&bytes).unwrap();
+        request.to_lowercase()
+    };
+    (url, std::thread::spawn(move || answers.into_iter().map(answer).collect()))
+}
+
+fn reply(head: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes(), body].concat()
+}
+
+#[test]
+fn a_download_is_resumed_where_it_was_cut_and_then_checked() {
+    let t = Scratch::new();
+    let body = noise(100_000);
+    fs::write(t.path("body"), &body).unwrap();
+    let sum = pentimento_io::http::hash(&t.path("body")).unwrap();
+    let rest = "206 Partial Content\r\nContent-Range: bytes 40000-99999/100000\r\nContent-Length: 60000";
+    let (url, requests) =
+        serve(vec![reply("200 OK\r\nContent-Length: 100000", &body[..40_000]), reply(rest, &body[40_000..])]);
+    let get = format!("data get dsprites --to sets --sha256 {sum} --from {url}");
+    let file = "sets/dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz";
+    t.run(&get).refused(3, &["dsprites_ndarray", "cannot download", "it goes on where it stopped"]);
+    assert!(!t.path(file).exists());
+    assert_eq!(fs::read(t.path(&format!("{file}.part"))).unwrap(), body[..40_000]);
+    let said = t.run(&get);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(said.out.trim(), format!("{file}  100000 bytes, SHA-256 {sum} matches"));
+    assert_eq!(fs::read(t.path(file)).unwrap(), body);
+    assert_eq!(names(&t.path("sets/dsprites")).len(), 1);
+    let requests = requests.join().unwrap();
+    assert!(
+        requests[0].starts_with("get /sets/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz ")
+            && !requests[0].contains("range:")
+    );
+    assert!(requests[1].contains("range: bytes=40000-\r\n"), "{requests:?}");
+    // The server is gone, and not needed.
+    assert_eq!(t.run(&get).code, Some(0));
+    // What stands there under another checksum is not replaced.
+    let other = get.replace(&sum, &"0".repeat(64));
+    t.run(&other).refused(2, &[file, &sum, "remove it and fetch it again"]);
+    assert_eq!(fs::read(t.path(file)).unwrap(), body);
+}
+
+#[test]
+fn a_mirror_cannot_replace_the_pinned_checksum() {
+    let t = Scratch::new();
+    // As many bytes as the first file of MNIST has, but other ones.
+    let (url, _) = serve(vec![
+        reply("200 OK\r\nContent-Length: 9912422", &vec![0; 9_912_422]),
+        reply("404 Not Found\r\nContent-Length: 2", b"no"),
+    ]);
+    let get = format!("data get mnist --to sets --from {url}");
+    let pinned = "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609";
+    t.run(&get).refused(2, &["sets/mnist/train-images-idx3-ubyte.gz", pinned, "it was removed"]);
+    assert_eq!(names(&t.path("sets/mnist")), [""; 0]);
+    t.run(&get).refused(2, &["train-images-idx3-ubyte.gz answered 404"]);
+    t.run("data get mnist --from mirror").refused(2, &["--from", "http:// or https://"]);
 }

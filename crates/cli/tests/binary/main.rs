@@ -12,8 +12,10 @@
 
 mod data;
 mod drawing;
+mod importing;
 mod kills;
 mod measure;
+mod reading;
 mod refusals;
 mod resume;
 mod scratch;

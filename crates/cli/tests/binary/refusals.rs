@@ -52,6 +52,41 @@ fn what_is_mistyped_is_named() {
 }
 
 #[test]
+fn a_closed_choice_lists_its_names_and_the_nearest() {
+    let t = Scratch::new();
+    let recipe: [(&str, &[&str]); 9] = [
+        ("sample.sampler=huen", &["unknown sampler \"huen\"; choose one of euler, heun", "did you mean heun?"]),
+        ("sample.sampler=dimm(0.5)", &["unknown sampler", "did you mean ddim?"]),
+        ("sample.grid=karas", &["unknown grid", "uniform, karras(7, 0.002)", "did you mean karras?"]),
+        ("diffusion.path=vp_cosin", &["unknown path", "flow, vp_linear", "did you mean vp_cosine?"]),
+        ("diffusion.prediction=epsilom", &["unknown prediction", "did you mean epsilon?"]),
+        ("diffusion.weighting=minsnr", &["unknown weighting", "did you mean min_snr?"]),
+        ("diffusion.times=logitnormal", &["unknown ", "did you mean logit_normal?"]),
+        ("train.schedule=cosin", &["unknown variant `cosin`", "did you mean `cosine`?"]),
+        ("network=DiT-S/3", &["DiT-S/3", "the nearest choice is DiT-S/"]),
+    ];
+    for (set, words) in recipe {
+        t.run(&format!("train tiny.toml --set {set}")).refused(2, words);
+    }
+    t.run("train tiny.toml --set sample.sampler=leapfrog").refused(2, &["unknown sampler \"leapfrog\"", "dpmpp_2m"]);
+    t.train("r", "--set train.images=80");
+    for (args, words) in [
+        ("sample r --sampler oiler", ["choose one of euler", "did you mean euler?"]),
+        ("sample r --grid unifrom", ["choose one of uniform", "did you mean uniform?"]),
+        ("judge r --sampler hune", ["choose one of euler", "did you mean heun?"]),
+        ("encode r digits --pool flta", ["choose one of mean", "did you mean flat?"]),
+        ("probe r --kind linaer", ["linear, knn", "'linear'"]),
+    ] {
+        let said = t.run(args);
+        assert!(said.code == Some(2) && words.iter().all(|w| said.err.contains(w)), "{said:?}");
+    }
+    t.run("encode r digits --block blocks.9").refused(2, &["choose one of blocks.0", "did you mean blocks.0?"]);
+    t.run("data check cifar").refused(2, &["did you mean cifar10?"]);
+    t.run("train tiny.toml --set data.name=sprites --set data.sprites.colours=[\"rad\"]")
+        .refused(2, &["choose one of red", "did you mean red?"]);
+}
+
+#[test]
 fn drawing_says_what_it_cannot_do() {
     let t = Scratch::new();
     t.train("r", "--set train.images=80");

@@ -48,3 +48,28 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     }
     assert_eq!(names(&t.path("")), ["tiny.toml"]);
 }
+
+/// The recipes of the two worlds that the quickstart does not show: the plan, then a few steps at a small size.
+#[test]
+fn recipes_of_the_other_worlds_plan_and_train() {
+    let t = Scratch::new();
+    for (name, items, facts) in
+        [("scenes", 200_000, "3x32x32, 4 classes, 6 factors"), ("bouncing", 160_000, "3x32x32, 0 classes, 6 factors")]
+    {
+        let recipe = format!("{}/../../recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let said = t.run(&format!("train {recipe} --dry-run"));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        for word in [format!("{items} items {facts}"), format!("runs/{name}")] {
+            assert!(said.out.contains(&word), "{word}: {}", said.out);
+        }
+        let small = "--set train.images=48 --set train.batch=16 --set train.log_images=16 --set network.unet.channels=8 \
+                     --set sample.steps=2 --set data.limit=2000";
+        t.run(&format!("train {recipe} --outdir {name} {small} --set data.{name}.px=16")).weights();
+        let logged = stats(&t.path(name));
+        assert_eq!(logged.iter().filter(|l| l["kind"] == "train").count(), 3, "{logged:?}");
+        assert!(logged.iter().all(|l| l["loss"].as_f64().is_some_and(f64::is_finite)), "{logged:?}");
+    }
+    let recipe = format!("{}/../../recipes/bouncing.toml", env!("CARGO_MANIFEST_DIR"));
+    t.run(&format!("train {recipe} --set data.bouncing.framse=4")).refused(2, &["framse", "did you mean `frames`?"]);
+    t.run(&format!("train {recipe} --set data.bouncing.px=4")).refused(2, &["data.bouncing.px", "8..=512"]);
+}
