@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
+mod bench;
 mod fixtures;
 mod quickstart;
 mod read_back;
@@ -50,11 +51,20 @@ enum Command {
     Tidy,
     /// Set up, build, train a small model, sample from it, probe it and write its report.
     Quickstart,
+    /// Compare with PyTorch and its libraries; benches/README.md says how.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Make the Python environment of the fixtures and run their scripts again.
     Fixtures {
         /// Folders under fixtures/; all of them if none is named.
         topics: Vec<String>,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Ours and the fastest configuration of the peer in turn, row by row; writes benches/runs/<date>-<machine>.
+    Peers(bench::peers::Ask),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +76,7 @@ fn main() -> ExitCode {
         Command::Test { filter, require_data } => test::run(&repo, filter.as_deref(), require_data),
         Command::Tidy => tidy::run(&repo.root),
         Command::Quickstart => quickstart::run(&repo),
+        Command::Bench(Bench::Peers(ask)) => bench::peers::run(&repo, &ask),
         Command::Fixtures { topics } => fixtures::run(&repo, &topics).map(|()| true),
     });
     match outcome {

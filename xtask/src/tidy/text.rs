@@ -134,7 +134,7 @@ mod tests {
         let mark = concat!("TO", "DO");
         let text = format!("// {mark} later\n// {mark}(#12) soon\n// {mark} #3\n// {mark}S\n");
         assert_eq!(found(numbered_todos, "a.rs", &text), [1]);
-        assert_eq!(found(numbered_todos, "LICENSE", &text), []);
+        assert_eq!(found(numbered_todos, "LICENSE", &text), [0_usize; 0]);
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn trailing_blanks_are_found() {
         assert_eq!(found(no_trailing_blanks, "a.md", "a\nb \nc\t\n"), [2, 3]);
-        assert_eq!(found(no_trailing_blanks, "NOTICE", "a \n"), []);
+        assert_eq!(found(no_trailing_blanks, "NOTICE", "a \n"), [0_usize; 0]);
     }
 
     #[test]
