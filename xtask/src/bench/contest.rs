@@ -158,9 +158,11 @@ fn agree(a: &[f64], b: &[f64], tolerance: f64) -> Result<(), String> {
     if a.len() != b.len() {
         return Err(format!("{} results, {} of the other side", a.len(), b.len()));
     }
+    if b.is_empty() || !a.iter().chain(b).all(|v| v.is_finite()) {
+        return Err(format!("{} results, not all of them finite numbers", b.len()));
+    }
     let scale = b.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-    let gap = a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, |m: f64, d| if d <= m { m } else { d });
-    // A comparison that NaN fails.
+    let gap = a.iter().zip(b).fold(0.0_f64, |m, (x, y)| m.max((x - y).abs()));
     if gap <= tolerance * scale {
         return Ok(());
     }
@@ -284,7 +286,8 @@ mod tests {
     fn results_agree_up_to_a_share_of_the_largest() {
         assert_eq!(agree(&[100.0, 1.0], &[100.0, 1.09], 1e-3), Ok(()));
         assert!(agree(&[100.0, 1.0], &[100.0, 1.11], 1e-3).unwrap_err().contains("differ by 1.1"));
-        assert!(agree(&[f64::NAN], &[1.0], 1.0).is_err());
+        assert!(agree(&[f64::NAN, 1.0], &[1.0, 1.0], 1.0).is_err());
+        assert!(agree(&[], &[], 1.0).is_err());
         assert!(agree(&[1.0], &[1.0, 2.0], 1.0).unwrap_err().contains("1 results, 2 of"));
         assert!(agree(&[0.0], &[f64::INFINITY], 1.0).is_err());
     }
