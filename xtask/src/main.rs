@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
+mod bench;
 mod fixtures;
 mod page;
 mod planned;
@@ -67,11 +68,20 @@ enum Command {
         /// Folder of cards, one `FAMILY.md` each.
         cards: PathBuf,
     },
+    /// Compare with PyTorch and its libraries; benches/README.md says how.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Make the Python environment of the fixtures and run their scripts again.
     Fixtures {
         /// Folders under fixtures/; all of them if none is named.
         topics: Vec<String>,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Ours and the fastest configuration of the peer in turn, row by row; writes benches/runs/<date>-<machine>.
+    Peers(bench::peers::Ask),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +99,7 @@ fn main() -> ExitCode {
         }),
         Command::Readme => tidy::renew_readme(&repo.root).map(|()| true),
         Command::Planned { cards } => planned::run(&repo.root, &cards).map(|()| true),
+        Command::Bench(Bench::Peers(ask)) => bench::peers::run(&repo, &ask),
         Command::Fixtures { topics } => fixtures::run(&repo, &topics).map(|()| true),
     });
     match outcome {

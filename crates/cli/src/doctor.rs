@@ -26,7 +26,8 @@ pub fn run(args: &Args) -> Outcome {
         |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
     found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
-    let bf16 = if shim::multiplies_bf16(tch::Device::Cpu) { "native" } else { "imitated; precision \"auto\" means fp32" };
+    let bf16 =
+        if shim::multiplies_bf16(tch::Device::Cpu) { "native" } else { "imitated; precision \"auto\" means fp32" };
     found.push(("kernels", format!("{}, bf16 {bf16}", shim::cpu_capability())));
     found.push((
         "threads",

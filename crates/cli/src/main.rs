@@ -55,7 +55,7 @@ enum Command {
     Probe(probe::Args),
     /// Ask an independent judge, trained on data the model never saw, what the model draws.
     Judge(judge::Args),
-/// Compare two sets of pictures or features, or score one.
+    /// Compare two sets of pictures or features, or score one.
     Measure(measure::Args),
     /// Write one HTML page about a run, or a static site of all evidence.
     Report(report::Args),
