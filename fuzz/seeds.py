@@ -73,6 +73,11 @@ for name, array in {
 put("npz", "adm.npz", saved(np.savez, rgb[:2], np.array(labels[:2])))
 put("npz", "adm_deflated.npz", saved(np.savez_compressed, rgb[:2], np.array(labels[:2])))
 put("npz", "stats.npz", saved(np.savez, mu=rng.normal(size=3), sigma=np.eye(3)))
+own = np.random.default_rng(1)
+moments = lambda d: (own.normal(size=d), np.cov(own.normal(size=(d, 9))))
+put("reference", "edm.npz", saved(np.savez, **dict(zip(["mu", "sigma"], moments(3)))))
+pool, spatial = moments(3), moments(2)
+put("reference", "adm.npz", saved(np.savez_compressed, rgb[:2], np.array(labels[:2]), mu=pool[0], sigma=pool[1].astype("<f4"), mu_s=spatial[0], sigma_s=spatial[1]))
 full = np.load(os.path.join(data, "dsprites/dsprites_grid_46080.npz"))
 few = [0, 20000, 40000]
 part = dict(

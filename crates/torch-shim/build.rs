@@ -11,13 +11,41 @@ fn main() {
         "no libtorch headers under {}; run `cargo xtask setup`, which fetches libtorch and links it there",
         libtorch.display()
     );
-    cc::Build::new()
-        .cpp(true)
+    let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    kernels("plain", 4, &[]);
+    if x86 {
+        kernels("avx2", 8, &["-mavx2", "-mfma"]);
+        let wide = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"];
+        kernels("avx512", 16, &wide);
+    }
+    let mut shim = cc::Build::new();
+    shim.cpp(true)
         .std("c++17")
         .warnings(false)
         .include(libtorch.join("include"))
         .include(libtorch.join("include/torch/csrc/api/include"))
         .file("src/shim.cpp")
-        .opt_level(2)
-        .compile("pentimento_torch_shim");
+        .file("src/fused.cpp")
+        .flag("-fopenmp")
+        .opt_level(2);
+    if x86 {
+        shim.define("PSHIM_X86", None);
+    }
+    shim.compile("pentimento_torch_shim");
+    for file in ["guard.h", "kernels.h", "kernels.cpp", "fused.cpp"] {
+        println!("cargo:rerun-if-changed=src/{file}");
+    }
+    // libtorch's own OpenMP, on whose threads the fused layers run.
+    println!("cargo:rustc-link-lib=gomp");
+}
+
+/// Compiles the kernels for one instruction set.
+fn kernels(name: &str, lanes: u32, flags: &[&str]) {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").warnings(false).file("src/kernels.cpp").opt_level(3);
+    for flag in ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"].iter().chain(flags) {
+        build.flag(flag);
+    }
+    build.define("PSHIM_KERNELS", format!("kernels_{name}").as_str()).define("PSHIM_LANES", lanes.to_string().as_str());
+    build.compile(&format!("pentimento_kernels_{name}"));
 }

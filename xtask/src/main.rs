@@ -5,11 +5,15 @@
 
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
+mod bench;
 mod fixtures;
+mod page;
+mod planned;
 mod quickstart;
 mod read_back;
 mod repo;
 mod setup;
+mod status;
 mod tally;
 mod test;
 mod tidy;
@@ -50,11 +54,34 @@ enum Command {
     Tidy,
     /// Set up, build, train a small model, sample from it, probe it and write its report.
     Quickstart,
+    /// Write the skeleton of a method's page, its recipe and its line in the registry.
+    New {
+        /// The family and the slug, as in `geometry/my-slug`.
+        name: String,
+        /// The paper's number, as in 2401.01234.
+        arxiv: String,
+    },
+    /// Make the README's table of claims anew from evidence/.
+    Readme,
+    /// Make the table of planned papers anew from the headings of their cards.
+    Planned {
+        /// Folder of cards, one `FAMILY.md` each.
+        cards: PathBuf,
+    },
+    /// Compare with PyTorch and its libraries; benches/README.md says how.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Make the Python environment of the fixtures and run their scripts again.
     Fixtures {
         /// Folders under fixtures/; all of them if none is named.
         topics: Vec<String>,
     },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Ours and the fastest configuration of the peer in turn, row by row; writes benches/runs/<date>-<machine>.
+    Peers(bench::peers::Ask),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +93,13 @@ fn main() -> ExitCode {
         Command::Test { filter, require_data } => test::run(&repo, filter.as_deref(), require_data),
         Command::Tidy => tidy::run(&repo.root),
         Command::Quickstart => quickstart::run(&repo),
+        Command::New { name, arxiv } => page::run(&repo.root, &name, &arxiv).and_then(|()| {
+            // Lists of pages break their lines as the formatter does.
+            Ok(repo.cargo().args(["fmt", "--package", "pentimento-methods"]).status()?.success())
+        }),
+        Command::Readme => tidy::renew_readme(&repo.root).map(|()| true),
+        Command::Planned { cards } => planned::run(&repo.root, &cards).map(|()| true),
+        Command::Bench(Bench::Peers(ask)) => bench::peers::run(&repo, &ask),
         Command::Fixtures { topics } => fixtures::run(&repo, &topics).map(|()| true),
     });
     match outcome {

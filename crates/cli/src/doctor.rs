@@ -26,7 +26,9 @@ pub fn run(args: &Args) -> Outcome {
         |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
     found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
-    found.push(("kernels", shim::cpu_capability()));
+    let bf16 =
+        if shim::multiplies_bf16(tch::Device::Cpu) { "native" } else { "imitated; precision \"auto\" means fp32" };
+    found.push(("kernels", format!("{}, bf16 {bf16}", shim::cpu_capability())));
     found.push((
         "threads",
         format!("{} of {} cores", tch::get_num_threads(), std::thread::available_parallelism().map_or(1, usize::from)),

@@ -1,5 +1,6 @@
 //! How the program ends: one sentence on stderr and a code.
 
+use pentimento_claims::Error as Claims;
 use pentimento_train::Error;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -60,14 +61,25 @@ fn chain(e: &anyhow::Error) -> String {
 fn code_of(e: &anyhow::Error) -> u8 {
     let machine = e.chain().any(|cause| {
         let system = matches!(system_error(cause), Some(pentimento_io::Error::Os { source, .. }) if source.kind() != std::io::ErrorKind::NotFound);
-        system || matches!(cause.downcast_ref::<Error>(), Some(Error::Device { .. } | Error::NonFinite { .. }))
+        system || matches!(run_error(cause), Some(Error::Device { .. } | Error::NonFinite { .. }))
     });
     if machine { MACHINE_CODE } else { USAGE_CODE }
 }
 
+/// The error of a run that a cause is, or that a claim passes on.
+fn run_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    match cause.downcast_ref::<Claims>() {
+        Some(Claims::Train(e)) => Some(e),
+        _ => cause.downcast_ref(),
+    }
+}
+
 /// The file error that a cause is or passes on: errors that pass one on do not list it among their causes.
 fn system_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a pentimento_io::Error> {
-    match cause.downcast_ref::<Error>() {
+    if let Some(Claims::Io(e) | Claims::Data(pentimento_data::Error::Io(e))) = cause.downcast_ref::<Claims>() {
+        return Some(e);
+    }
+    match run_error(cause) {
         Some(Error::Io(e) | Error::Data(pentimento_data::Error::Io(e))) => Some(e),
         _ => match cause.downcast_ref::<pentimento_data::Error>() {
             Some(pentimento_data::Error::Io(e)) => Some(e),

@@ -18,9 +18,13 @@ mod encode;
 mod exit;
 mod import;
 mod judge;
+mod measure;
+mod methods;
 mod probe;
 mod report;
+mod reproduce;
 mod sample;
+mod show;
 mod terminal;
 mod train;
 
@@ -51,8 +55,16 @@ enum Command {
     Probe(probe::Args),
     /// Ask an independent judge, trained on data the model never saw, what the model draws.
     Judge(judge::Args),
-    /// Write one HTML page about a run.
+    /// Compare two sets of pictures or features, or score one.
+    Measure(measure::Args),
+    /// Write one HTML page about a run, or a static site of all evidence.
     Report(report::Args),
+    /// List the catalogue: every method with the verdict on its claim.
+    Methods(methods::Args),
+    /// Print a method's page, its recipe and its evidence.
+    Show(show::Args),
+    /// Train method and baseline over seeds and write the measured verdict.
+    Reproduce(reproduce::Args),
     /// List, check or fetch data sets.
     Data(data::Args),
     /// Print what was found on this machine: libtorch, processor, CUDA, data, disk.
@@ -78,7 +90,11 @@ fn main() -> ExitCode {
         Command::Encode(a) => encode::run(&a),
         Command::Probe(a) => probe::run(&a),
         Command::Judge(a) => judge::run(&a),
+        Command::Measure(a) => measure::run(&a),
         Command::Report(a) => report::run(&a),
+        Command::Methods(a) => methods::run(&a),
+        Command::Show(a) => show::run(&a),
+        Command::Reproduce(a) => reproduce::run(&a),
         Command::Data(a) => data::run(&a),
         Command::Doctor(a) => doctor::run(&a),
     };

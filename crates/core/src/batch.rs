@@ -1,3 +1,4 @@
+use crate::Noise;
 use tch::{Device, Tensor};
 
 /// A batch as loader threads make it: host memory, no libtorch.
@@ -86,6 +87,11 @@ impl Batch {
         self.index.is_empty()
     }
 
+    /// The noise of its rows, by their running numbers: the same in micro-batches and after a resume.
+    pub fn noise(&self, seed: u64) -> Noise {
+        Noise::new(seed, (self.first..).take(self.len()).collect())
+    }
+
     /// Rows `from..to` as a batch of their own; the tensors are views.
     #[must_use]
     pub fn slice(&self, from: usize, to: usize) -> Self {
@@ -125,6 +131,7 @@ mod tests {
             (part.len(), part.first, part.t.as_slice(), part.index.as_slice()),
             (2, 101, &[0.2, 0.3][..], &[8, 9][..])
         );
+        assert_eq!(part.noise(3).samples(), [101, 102]);
         assert_eq!(Vec::<f32>::try_from(part.x.flatten(0, -1)).unwrap(), [2.0, 3.0, 4.0, 5.0]);
         assert_eq!(Vec::<i64>::try_from(part.y.unwrap()).unwrap(), [5, 6]);
     }

@@ -94,6 +94,11 @@ impl<O: Objective> SingleLoss<O> {
         &self.objective
     }
 
+    /// The loss, when training is over.
+    pub fn into_objective(self) -> O {
+        self.objective
+    }
+
     fn terms(&self, batch: &Batch, at: &At) -> Terms {
         let device = self.objective.params().device();
         let _autocast =

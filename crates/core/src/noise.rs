@@ -249,6 +249,23 @@ impl Noise {
         Tensor::from_slice(&host).view(size).to_device(device)
     }
 
+    /// Uniform numbers in [0, 1) in f32 of the shape and on the device asked for; row i belongs to sample i.
+    ///
+    /// # Shapes
+    /// - `size`: `[B, ...]` with B = number of samples
+    pub fn uniform(&self, size: &[i64], device: Device, stream: Stream) -> Tensor {
+        let rows = self.samples.len();
+        assert_eq!(size.first().copied(), i64::try_from(rows).ok(), "noise for {rows} samples, tensor {size:?}");
+        let row: usize = size[1..].iter().map(|&n| usize::try_from(n).unwrap_or(0)).product();
+        let mut host = vec![0.0; rows * row];
+        for (sample, out) in self.samples.iter().zip(host.chunks_mut(row.max(1))) {
+            let mut draws = Draws::at(self.seed, *sample, self.step, stream);
+            // 24 bits: every value is an f32 and none rounds up to 1.
+            out.fill_with(|| (draws.bits() >> 8) as f32 * (1.0 / 16_777_216.0));
+        }
+        Tensor::from_slice(&host).view(size).to_device(device)
+    }
+
     /// [`Noise::normal`] of the shape, device and kind of another tensor.
     pub fn normal_like(&self, x: &Tensor, stream: Stream) -> Tensor {
         self.normal(&x.size(), x.device(), stream).to_kind(x.kind())
@@ -336,6 +353,18 @@ mod tests {
         let other = Noise::new(9, vec![17]).at_step(1).normal(&[1, 3, 5], Device::Cpu, Stream::Start);
         assert_ne!(one, other);
         assert_ne!(one, Noise::new(9, vec![17]).normal(&[1, 3, 5], Device::Cpu, Stream::Churn));
+    }
+
+    #[test]
+    fn uniform_numbers_fill_the_unit_interval_and_belong_to_their_sample() {
+        let u = Noise::new(9, (0..400).collect()).uniform(&[400, 50], Device::Cpu, Stream::Own);
+        let values: Vec<f32> = Vec::try_from(u.view(-1)).unwrap();
+        assert!(values.iter().all(|v| (0.0..1.0).contains(v)));
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let below = values.iter().filter(|&&v| v < 0.25).count() as f64 / n;
+        assert!((mean - 0.5).abs() < 4.0 * (1.0 / 12.0 / n).sqrt() && (below - 0.25).abs() < 0.013, "{mean} {below}");
+        assert_eq!(Noise::new(9, vec![17]).uniform(&[1, 50], Device::Cpu, Stream::Own).get(0), u.get(17));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::items::Items;
 use crate::limits::Limits;
 use crate::picture::Picture;
 use crate::source::Source;
-use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, read_back, shards, table};
+use crate::{cifar, detect, dsprites, edm_zip, hf_parquet, idx, npy, npz, read_back, reference, shards, table};
 
 const TIGHT: &Limits = &Limits::TIGHT;
 
@@ -43,6 +43,13 @@ fn npz(bytes: &[u8]) {
         for name in npz.names().take(8) {
             let _ = npz.array(name);
         }
+    }
+}
+
+fn reference(bytes: &[u8]) {
+    if let Ok(npz) = npz::Npz::from_source(&source(bytes), TIGHT) {
+        let _ = reference::Reference::from_npz(&npz);
+        let _ = npz.batch();
     }
 }
 
@@ -81,11 +88,12 @@ fn sniff(bytes: &[u8]) {
 /// A reader that parses bytes from memory; the name is that of its fuzz target and corpus.
 pub type Reader = (&'static str, fn(&[u8]));
 
-const DATA_SETS: [Reader; 12] = [
+const DATA_SETS: [Reader; 13] = [
     ("idx", idx),
     ("cifar", cifar),
     ("npy", npy),
     ("npz", npz),
+    ("reference", reference),
     ("dsprites", dsprites),
     ("picture", picture),
     ("metadata_csv", metadata_csv),

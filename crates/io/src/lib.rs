@@ -39,6 +39,7 @@ pub mod picture;
 pub mod plots;
 pub mod png_out;
 pub mod read_back;
+pub mod reference;
 pub mod report;
 pub mod safetensors;
 mod scalar;

@@ -206,11 +206,12 @@ fn survives(reader: &str) {
 }
 
 /// Names here are the names of the tests below; a new reader needs a seed, a fuzz target and a test.
-const TESTED: [&str; 18] = [
+const TESTED: [&str; 19] = [
     "idx",
     "cifar",
     "npy",
     "npz",
+    "reference",
     "dsprites",
     "picture",
     "metadata_csv",
@@ -255,6 +256,11 @@ fn npy() {
 #[test]
 fn npz() {
     survives("npz");
+}
+
+#[test]
+fn reference() {
+    survives("reference");
 }
 
 #[test]

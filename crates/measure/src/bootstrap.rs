@@ -78,7 +78,7 @@ impl Bootstrap {
 }
 
 /// Quantile of sorted values by linear interpolation between order statistics (NumPy's default, type 7 of Hyndman and Fan).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * (sorted.len() - 1) as f64;
     let below = place.floor();
     let i = index(below).min(sorted.len() - 1);

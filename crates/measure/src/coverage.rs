@@ -132,6 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn equals_torch_fidelity_with_ties_and_constant_features() {
+        let file = Fixture::open("measure_samples/features.safetensors");
+        for case in file.cases() {
+            let [fake, real] = ["a", "b"].map(|side| file.features(&format!("{case}.{side}")));
+            if fake.n() < 2 {
+                // One generated item has no neighbours to set its ball, and needs none for density and coverage.
+                let few = Error::Neighbours { k: 3, available: 0 };
+                assert_eq!(precision_recall(&real, &fake, 3).unwrap_err(), few);
+                assert!(density_coverage(&real, &fake, 3).is_ok());
+                continue;
+            }
+            let (pr, dc) = (precision_recall(&real, &fake, 3).unwrap(), density_coverage(&real, &fake, 3).unwrap());
+            let want = file.f64s(&format!("{case}.prc"));
+            // torch-fidelity takes the mean in single precision.
+            [pr.precision, pr.recall].iter().zip(want).for_each(|(g, w)| assert_close(*g, w, 1e-6));
+            let want = file.f64s(&format!("{case}.dc"));
+            [dc.density, dc.coverage].iter().zip(want).for_each(|(g, w)| assert_close(*g, w, 1e-12));
+        }
+    }
+
+    #[test]
     fn equal_sets_are_covered_and_copies_collapse_open_balls() {
         let x = Features::new(4, normals(1, 400)).unwrap();
         assert_eq!(density_coverage(&x, &x, 5).unwrap().coverage, 1.0);

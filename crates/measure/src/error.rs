@@ -49,6 +49,14 @@ pub enum Error {
         /// Which target.
         what: &'static str,
     },
+    /// Values that are all the same where the measure needs them to differ.
+    #[error("{what}: every value is the same, so {measure} is undefined; give values that vary")]
+    NoSpread {
+        /// Which values.
+        what: &'static str,
+        /// The measure, with its article.
+        measure: &'static str,
+    },
     /// Features that are the same for all items.
     #[error(
         "{what}: every one of the {columns} columns is constant, so nothing can be read; check the encoder that made it"
@@ -106,5 +114,25 @@ pub enum Error {
     Eigen {
         /// Of which matrix.
         what: &'static str,
+    },
+    /// A row that should be a probability distribution.
+    #[error(
+        "row {row} of the probabilities sums to {sum:.4} or has a negative entry; give rows that sum to 1, or logits"
+    )]
+    NotDistribution {
+        /// Row (item).
+        row: usize,
+        /// Sum of its entries.
+        sum: f64,
+    },
+    /// Two arrays that are compared entry by entry, of different shapes.
+    #[error("{what}: shape {got:?} found where {want:?} is needed; bring both to one size")]
+    ShapeMismatch {
+        /// Which array.
+        what: &'static str,
+        /// The shape that was needed.
+        want: Vec<usize>,
+        /// The shape that came.
+        got: Vec<usize>,
     },
 }

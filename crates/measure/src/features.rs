@@ -57,6 +57,15 @@ impl Features {
         &self.values[i * self.d..(i + 1) * self.d]
     }
 
+    /// Feature `j` of all items, in f64: `[N]`.
+    ///
+    /// # Panics
+    /// When `j` is not below `d`.
+    pub fn column(&self, j: usize) -> Vec<f64> {
+        assert!(j < self.d, "column {j} of {}", self.d);
+        self.values.iter().skip(j).step_by(self.d).map(|&v| f64::from(v)).collect()
+    }
+
     /// The rows named by `items`, in that order.
     ///
     /// # Errors
@@ -88,6 +97,7 @@ mod tests {
         let x = Features::new(2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         assert_eq!((x.n(), x.d()), (3, 2));
         assert_eq!(x.row(1), [3.0, 4.0]);
+        assert_eq!(x.column(1), [2.0, 4.0, 6.0]);
         assert_eq!(x.select(&[2, 0]).unwrap().values(), [5.0, 6.0, 1.0, 2.0]);
     }
 

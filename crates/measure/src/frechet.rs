@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Mean and covariance of a set of features.
 #[derive(Clone, Debug)]
 pub struct Gaussian {
-    n: usize,
+    n: Option<usize>,
     mean: Vec<f64>,
     covariance: Mat<f64>,
 }
@@ -20,9 +20,9 @@ pub struct FrechetDistance {
     pub means: f64,
     /// tr(S1 + S2 - 2 (S1 S2)^1/2).
     pub covariances: f64,
-    /// Items behind each side.
-    pub n: [usize; 2],
-    /// A side has no more items than columns, so its covariance is singular and the distance says more of N than of the sets.
+    /// Items behind each side; `None` where statistics were given without their number.
+    pub n: [Option<usize>; 2],
+    /// A side is known to have no more items than columns, so its covariance is singular and the distance says more of N than of the sets.
     pub singular: bool,
 }
 
@@ -40,10 +40,10 @@ impl Gaussian {
         }
         let mean = gram::means(features);
         let covariance = gram::scatter(features, &mean) * faer::Scale(1.0 / (features.n() - 1) as f64);
-        Ok(Self { n: features.n(), mean, covariance })
+        Ok(Self { n: Some(features.n()), mean, covariance })
     }
 
-    /// Known statistics, such as a reference file's `mu` and `sigma`, of `n` items.
+    /// Known statistics, such as a reference file's `mu` and `sigma`, of `n` items if that is stated.
     ///
     /// # Shapes
     /// - `mean`: `[D]`
@@ -51,7 +51,7 @@ impl Gaussian {
     ///
     /// # Errors
     /// Sizes that do not fit, a value that is not finite.
-    pub fn from_moments(n: usize, mean: Vec<f64>, covariance: &[f64]) -> Result<Self> {
+    pub fn from_moments(n: Option<usize>, mean: Vec<f64>, covariance: &[f64]) -> Result<Self> {
         let d = mean.len();
         if d == 0 {
             return Err(Error::TooFew { what: "entries of the mean", need: 1, got: 0 });
@@ -73,8 +73,8 @@ impl Gaussian {
         Ok(Self { n, mean, covariance: Mat::from_fn(d, d, |i, j| covariance[i.max(j) * d + i.min(j)]) })
     }
 
-    /// Number of items behind the statistics.
-    pub fn n(&self) -> usize {
+    /// Number of items behind the statistics, where it is known.
+    pub fn n(&self) -> Option<usize> {
         self.n
     }
 
@@ -133,7 +133,7 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<FrechetDistance> {
     let trace = |g: &Gaussian| (0..d).map(|i| g.covariance[(i, i)]).sum::<f64>();
     // Never negative but for rounding.
     let covariances = (trace(a) + trace(b) - 2.0 * shared).max(0.0);
-    let singular = a.n <= d || b.n <= d;
+    let singular = [a.n, b.n].into_iter().flatten().any(|n| n <= d);
     Ok(FrechetDistance { value: means + covariances, means, covariances, n: [a.n, b.n], singular })
 }
 
@@ -149,17 +149,38 @@ mod tests {
         let [a, b] = ["real", "fake"].map(|name| Gaussian::of(&file.features(name)).unwrap());
         let got = frechet(&a, &b).unwrap();
         assert_close(got.value, file.f64s("frechet")[0], 1e-9);
-        assert_eq!((got.n, got.singular), ([150, 120], false));
+        assert_eq!((got.n, got.singular), ([Some(150), Some(120)], false));
         assert_close(frechet(&b, &a).unwrap().value, got.value, 1e-12);
+    }
+
+    #[test]
+    fn equals_torch_fidelity_from_features_and_from_given_statistics() {
+        // Among them: fewer items than columns, copies with a constant column, and all columns constant.
+        let file = Fixture::open("measure_samples/features.safetensors");
+        for case in file.cases() {
+            let [a, b] = ["a", "b"].map(|side| file.features(&format!("{case}.{side}")));
+            if a.n() < 2 {
+                assert!(Gaussian::of(&a).is_err());
+                continue;
+            }
+            let (a, b) = (Gaussian::of(&a).unwrap(), Gaussian::of(&b).unwrap());
+            let want = file.f64s(&format!("{case}.frechet"))[0];
+            assert_close(frechet(&a, &b).unwrap().value, want, 1e-7);
+            let [mu, sigma] = ["mu", "sigma"].map(|name| file.f64s(&format!("{case}.{name}")));
+            let given = Gaussian::from_moments(None, mu, &sigma).unwrap();
+            let got = frechet(&given, &b).unwrap();
+            assert_close(got.value, want, 1e-7);
+            assert_eq!((got.n, got.singular), ([None, b.n()], b.n().unwrap() <= b.mean().len()));
+        }
     }
 
     #[test]
     fn diagonal_gaussians_have_their_closed_form() {
         // |m1 - m2|^2 + sum (s1 - s2)^2 over standard deviations.
-        let a =
-            Gaussian::from_moments(99, vec![0.0, 1.0, 2.0], &[4.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
-        let b =
-            Gaussian::from_moments(99, vec![1.0, 1.0, 0.0], &[1.0, 0.0, 0.0, 0.0, 25.0, 0.0, 0.0, 0.0, 16.0]).unwrap();
+        let a = Gaussian::from_moments(Some(99), vec![0.0, 1.0, 2.0], &[4.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0])
+            .unwrap();
+        let b = Gaussian::from_moments(Some(99), vec![1.0, 1.0, 0.0], &[1.0, 0.0, 0.0, 0.0, 25.0, 0.0, 0.0, 0.0, 16.0])
+            .unwrap();
         let got = frechet(&a, &b).unwrap();
         assert_close(got.means, 5.0, 1e-14);
         assert_close(got.covariances, 1.0 + 4.0 + 16.0, 1e-13);
@@ -171,7 +192,7 @@ mod tests {
         // np.cov([[1, 2], [3, 5], [5, 2]], rowvar=False)
         assert_eq!(g.mean(), [3.0, 3.0]);
         assert_eq!(g.covariance(), [4.0, 0.0, 0.0, 3.0]);
-        let again = Gaussian::from_moments(3, g.mean().to_vec(), &g.covariance()).unwrap();
+        let again = Gaussian::from_moments(Some(3), g.mean().to_vec(), &g.covariance()).unwrap();
         assert_eq!(frechet(&g, &again).unwrap().value, 0.0);
     }
 
@@ -202,8 +223,8 @@ mod tests {
     fn what_has_no_covariance_is_named() {
         let one = Features::new(2, vec![1.0, 2.0]).unwrap();
         assert_eq!(Gaussian::of(&one).unwrap_err(), Error::TooFew { what: "items for a covariance", need: 2, got: 1 });
-        assert!(Gaussian::from_moments(9, vec![0.0; 2], &[1.0; 3]).is_err());
-        assert!(Gaussian::from_moments(9, vec![0.0], &[f64::NAN]).is_err());
+        assert!(Gaussian::from_moments(None, vec![0.0; 2], &[1.0; 3]).is_err());
+        assert!(Gaussian::from_moments(None, vec![0.0], &[f64::NAN]).is_err());
         let [a, b] = [1, 2].map(|d| Gaussian::of(&Features::new(d, vec![1.0; 4]).unwrap()).unwrap());
         assert!(frechet(&a, &b).is_err());
     }

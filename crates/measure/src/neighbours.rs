@@ -6,6 +6,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How near two items are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum Metric {
     Cosine,
     /// Minus the squared Euclidean distance.
     Euclidean,
+    /// Inner product of the two rows.
+    Inner,
 }
 
 /// Items widened to f64 and, for the cosine, scaled to unit length.
@@ -48,42 +51,59 @@ impl Points {
         self.n
     }
 
+    /// Similarity of an item to itself.
+    pub(crate) fn with_itself(&self, i: usize) -> f64 {
+        match self.metric {
+            Metric::Euclidean => 0.0,
+            Metric::Inner | Metric::Cosine => self.squares[i],
+        }
+    }
+
     /// Calls `visit(i, similarities of query i to every bank item)` for all queries; results in order of the queries.
     ///
     /// # Cost
     /// O(N M D) and, per thread, 64 rows of M numbers.
     pub(crate) fn map<T: Send>(&self, bank: &Points, visit: &(dyn Fn(usize, &mut [f64]) -> T + Sync)) -> Vec<T> {
-        assert_eq!((self.d, self.metric), (bank.d, bank.metric), "points of one kind");
-        let step = block_rows(self.d).min(64);
-        let all = MatRef::from_row_major_slice(&bank.values, bank.n, bank.d);
-        let blocks: Vec<Vec<T>> = self
-            .values
-            .par_chunks(step * self.d)
-            .enumerate()
-            .map_init(Vec::new, |near: &mut Vec<f64>, (b, rows)| {
-                let n = rows.chunks(self.d).len();
-                near.resize(n * bank.n, 0.0);
-                let out = MatMut::from_row_major_slice_mut(near, n, bank.n); // [queries, bank]
-                let queries = MatRef::from_row_major_slice(rows, n, self.d);
-                matmul(out, Accum::Replace, queries, all.transpose(), 1.0, Par::Seq);
-                let finish = |(i, near): (usize, &mut [f64])| {
-                    if self.metric == Metric::Euclidean {
-                        self.to_distances(b * step + i, bank, near);
-                    }
-                    visit(b * step + i, near)
-                };
-                near.chunks_mut(bank.n).enumerate().map(finish).collect()
+        let step = self.rows_at_once();
+        let starts: Vec<usize> = (0..self.n).step_by(step).collect();
+        let blocks: Vec<Vec<T>> = starts
+            .into_par_iter()
+            .map_init(Vec::new, |near: &mut Vec<f64>, start| {
+                let queries = start..(start + step).min(self.n);
+                self.tile(queries.clone(), bank, 0..bank.n, near);
+                near.chunks_mut(bank.n).zip(queries).map(|(near, i)| visit(i, near)).collect()
             })
             .collect();
         blocks.into_iter().flatten().collect()
     }
 
+    /// Queries that are worked on together.
+    pub(crate) fn rows_at_once(&self) -> usize {
+        block_rows(self.d).min(64)
+    }
+
+    /// Similarities of some items to some bank items, into `near`: `[queries, of]`, row after row.
+    pub(crate) fn tile(&self, queries: Range<usize>, bank: &Points, of: Range<usize>, near: &mut Vec<f64>) {
+        assert_eq!((self.d, self.metric), (bank.d, bank.metric), "points of one kind");
+        let rows = |range: &Range<usize>| range.start * self.d..range.end * self.d;
+        near.resize(queries.len() * of.len(), 0.0);
+        let out = MatMut::from_row_major_slice_mut(near, queries.len(), of.len());
+        let left = MatRef::from_row_major_slice(&self.values[rows(&queries)], queries.len(), self.d);
+        let right = MatRef::from_row_major_slice(&bank.values[rows(&of)], of.len(), self.d);
+        matmul(out, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
+        if self.metric == Metric::Euclidean {
+            for (near, i) in near.chunks_mut(of.len()).zip(queries) {
+                self.to_distances(i, bank, of.clone(), near);
+            }
+        }
+    }
+
     /// Inner products to minus squared distances.
-    fn to_distances(&self, i: usize, bank: &Points, near: &mut [f64]) {
+    fn to_distances(&self, i: usize, bank: &Points, of: Range<usize>, near: &mut [f64]) {
         // Below this share of the squared lengths |a|^2 + |b|^2 - 2 a.b has lost half its digits; differences keep copies at exactly 0.
         const CLOSE: f64 = 1e-8;
         let row = &self.values[i * self.d..(i + 1) * self.d];
-        for (j, near) in near.iter_mut().enumerate() {
+        for (near, j) in near.iter_mut().zip(of) {
             let lengths = self.squares[i] + bank.squares[j];
             let mut square = lengths - 2.0 * *near;
             if square < CLOSE * lengths {
@@ -98,6 +118,15 @@ impl Points {
 /// Errs unless `k` neighbours can be found among `available` items.
 pub(crate) fn want_neighbours(k: usize, available: usize) -> Result<()> {
     if k == 0 || k > available { Err(Error::Neighbours { k, available }) } else { Ok(()) }
+}
+
+/// Places of the k largest similarities, rising, `skip` left out; of equal ones the earlier.
+pub(crate) fn nearest(similarities: &[f64], k: usize, skip: Option<usize>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..similarities.len()).filter(|j| skip != Some(*j)).collect();
+    order.select_nth_unstable_by(k - 1, |&a, &b| similarities[b].total_cmp(&similarities[a]).then(a.cmp(&b)));
+    order.truncate(k);
+    order.sort_unstable();
+    order
 }
 
 #[cfg(test)]
@@ -120,6 +149,12 @@ mod tests {
                 assert_close(got, -want, 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn the_earlier_of_equals_is_nearer() {
+        assert_eq!(nearest(&[0.5, 0.9, 0.5, 0.1, 0.5], 3, None), [0, 1, 2]);
+        assert_eq!(nearest(&[0.5, 0.9, 0.5, 0.1, 0.5], 3, Some(1)), [0, 2, 4]);
     }
 
     #[test]

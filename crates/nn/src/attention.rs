@@ -1,5 +1,7 @@
-//! Scaled dot-product attention over fused queries, keys and values, by libtorch's memory-saving kernels.
+//! Scaled dot-product attention over fused queries, keys and values: of few tokens on the CPU by our kernel, else by libtorch's
+//! memory-saving ones.
 
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -23,6 +25,9 @@ pub enum HeadOrder {
 /// # Cost
 /// 2 T^2 D multiply-adds; memory O(T).
 pub fn attend(qkv: &Tensor, heads: i64, order: HeadOrder) -> Tensor {
+    if let Some(mixed) = shim::attention(qkv, heads, order == HeadOrder::HeadsFirst) {
+        return mixed;
+    }
     let (batch, tokens, width) = qkv.size3().unwrap_or_else(|e| panic!("attention input: {e}"));
     let width = width.div_euclid(3);
     let head = width.div_euclid(heads);

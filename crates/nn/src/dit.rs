@@ -10,6 +10,7 @@ use crate::layers::{Init, LayerNorm, Linear};
 use crate::time::{TimeEmbedding, Waves};
 use crate::{Cost, Error, Input};
 use pentimento_core::{Condition, Network, Scope, Tap};
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -238,12 +239,13 @@ fn position_table([rows, columns]: [i64; 2], width: i64) -> Tensor {
     Tensor::from_slice(&table).to_kind(Kind::Float).view([1, rows * columns, width])
 }
 
-/// `x (1 + scale) + shift`, in one pass.
-///
-/// # Shapes
-/// - `x`: `[B, T, D]`; `shift`, `scale`: `[B, 1, D]`
-fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
-    shift.addcmul(x, &(scale + 1.0))
+/// `x + gate h`, `gate`: `[B, 1, D]`.
+fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Tensor {
+    shim::gated(x, gate, h).unwrap_or_else(|| x.addcmul(gate, h))
+}
+
+fn gelu(x: &Tensor) -> Tensor {
+    shim::gelu_tanh(x).unwrap_or_else(|| x.gelu("tanh"))
 }
 
 #[derive(Debug)]
@@ -276,12 +278,12 @@ impl Block {
     /// `x`: `[B, T, D]`, `c`: `[B, D]`, already through SiLU.
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1).chunk(6, -1); // shift, scale, gate; twice [B, 1, D]
-        let h = modulate(&self.attention_norm.forward(x), &m[0], &m[1]);
+        let h = self.attention_norm.modulated(x, &m[0], &m[1]);
         let h = self.proj.forward(&attend(&self.qkv.forward(&h), self.heads, HeadOrder::QkvFirst));
-        let x = x.addcmul(&m[2], &h);
-        let h = modulate(&self.mlp_norm.forward(&x), &m[3], &m[4]);
-        let h = self.fc2.forward(&self.fc1.forward(&h).gelu("tanh"));
-        x.addcmul(&m[5], &h)
+        let x = gated(x, &m[2], &h);
+        let h = self.mlp_norm.modulated(&x, &m[3], &m[4]);
+        let h = self.fc2.forward(&gelu(&self.fc1.forward(&h)));
+        gated(&x, &m[5], &h)
     }
 }
 
@@ -329,7 +331,7 @@ impl Network for Dit {
             tap(name, &h);
         }
         let m = self.modulation.forward(&e).unsqueeze(1).chunk(2, -1); // shift, scale [B, 1, D]
-        self.picture(&self.out.forward(&modulate(&self.norm.forward(&h), &m[0], &m[1])))
+        self.picture(&self.out.forward(&self.norm.modulated(&h, &m[0], &m[1])))
     }
 
     fn blocks(&self) -> Vec<String> {

@@ -165,6 +165,14 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm([self.width], None::<&Tensor>, None::<&Tensor>, self.eps, true)
     }
+
+    /// The normalised `x` times `1 + scale` plus `shift`, in one pass where the fused kernel reaches.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, D]`; `shift`, `scale`: `[B, 1, D]`
+    pub fn modulated(&self, x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
+        shim::adaln(x, shift, scale, self.eps).unwrap_or_else(|| shift.addcmul(&self.forward(x), &(scale + 1.0)))
+    }
 }
 
 /// Group normalisation with learned scale and shift. The kernels keep statistics in f32 when activations are bf16.

@@ -26,6 +26,8 @@ mod error;
 mod gates;
 pub mod label;
 pub mod layers;
+mod mlp;
+mod pyramid;
 pub mod time;
 pub mod unet;
 pub mod unet_config;
@@ -38,6 +40,8 @@ pub use cost::Cost;
 pub use dit::{Arithmetic, DitConfig, DitPlan};
 pub use error::Error;
 pub use gates::open_gates;
+pub use mlp::{Activation, Mlp};
+pub use pyramid::{ConvDecoder, ConvEncoder, Pyramid};
 pub use unet_config::UnetConfig;
 pub use unet_plan::UnetPlan;
 

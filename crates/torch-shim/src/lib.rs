@@ -13,6 +13,10 @@
     )
 )]
 
+mod fused;
+
+pub use fused::{adaln, attention, gated, gelu_tanh};
+
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};
 use torch_sys::C_tensor;
@@ -215,6 +219,17 @@ pub fn is_channels_last(a: &Tensor) -> bool {
 pub fn cpu_capability() -> String {
     // SAFETY: a static, NUL-terminated string.
     unsafe { CStr::from_ptr(pshim_cpu_capability()) }.to_string_lossy().into_owned()
+}
+
+/// Whether a device multiplies in bfloat16 itself. A processor without such instructions imitates them, which takes several
+/// times as long as single precision.
+pub fn multiplies_bf16(device: Device) -> bool {
+    match device {
+        Device::Cuda(_) => true,
+        #[cfg(target_arch = "x86_64")]
+        Device::Cpu => std::arch::is_x86_feature_detected!("avx512bf16"),
+        _ => false,
+    }
 }
 
 /// libtorch's description of its own build and of its threads.

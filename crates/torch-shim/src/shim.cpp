@@ -1,5 +1,5 @@
 // What tch does not reach. Every function returns 0, or 1 with the message in pshim_error().
-#include <ATen/ATen.h>
+#include "guard.h"
 #include <ATen/autocast_mode.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
@@ -7,20 +7,6 @@
 #include <vector>
 
 namespace {
-thread_local std::string last_error;
-
-template <class F> int guarded(F f) {
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception &e) {
-    last_error = e.what();
-  }
-  return 1;
-}
-
 std::vector<at::Tensor> list(at::Tensor *const *p, size_t n) {
   std::vector<at::Tensor> out;
   out.reserve(n);
@@ -29,8 +15,15 @@ std::vector<at::Tensor> list(at::Tensor *const *p, size_t n) {
 }
 } // namespace
 
+namespace pshim {
+std::string &last_error() {
+  thread_local std::string text;
+  return text;
+}
+} // namespace pshim
+
 extern "C" {
-const char *pshim_error() { return last_error.c_str(); }
+const char *pshim_error() { return pshim::last_error().c_str(); }
 
 int pshim_autocast_push(int device_type, int scalar_type, int *was_on, int *was_type) {
   return guarded([&] {

@@ -4,12 +4,13 @@ use crate::{Error, RunFolder};
 use pentimento_io::safetensors;
 use pentimento_io::weights::Weights;
 use pentimento_nn::weights::{array_from_tensor, tensor_from_array};
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Version of the checkpoint's layout. [`migrate`] reads older ones.
 pub const FORMAT_VERSION: u64 = 1;
@@ -68,8 +69,9 @@ pub fn machine() -> BTreeMap<String, String> {
     let text = |v: &dyn std::fmt::Display| v.to_string();
     BTreeMap::from([
         ("libtorch".into(), "2.11.0".into()),
-        ("cpu".into(), pentimento_torch_shim::cpu_capability()),
+        ("cpu".into(), shim::cpu_capability()),
         ("threads".into(), text(&tch::get_num_threads())),
+        ("bf16".into(), if shim::multiplies_bf16(Device::Cpu) { "native" } else { "imitated" }.into()),
         ("pentimento".into(), text(&env!("CARGO_PKG_VERSION"))),
     ])
 }

@@ -11,6 +11,7 @@
 )]
 
 mod checkpoint;
+mod course;
 mod draw;
 mod ema;
 mod error;
@@ -28,7 +29,8 @@ mod schedule;
 mod table;
 mod training;
 
-pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, migrate};
+pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, Window, machine, migrate};
+pub use course::{Course, Diary, State, Walked, walk};
 pub use draw::{Drawing, Drawn, Model, PictureText, bytes, default_out, is_run};
 pub use ema::Ema;
 pub use error::Error;

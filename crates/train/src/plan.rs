@@ -1,4 +1,4 @@
-use crate::recipe::{Precision, Recipe, SampleTable};
+use crate::recipe::{Recipe, SampleTable};
 use crate::{Error, model};
 use pentimento_data::{Dataset, Open, Opened, Subset, open};
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,11 @@ impl Plan {
 
     /// Kind of matrix products.
     pub fn precision(&self) -> Kind {
-        precision(&self.recipe)
+        self.recipe.train.precision.kind(self.device)
+    }
+
+    fn products(&self) -> &'static str {
+        if self.precision() == Kind::BFloat16 { "bf16" } else { "fp32" }
     }
 
     /// Bytes of weights, average, moments and gradients: what training holds besides activations.
@@ -135,6 +139,7 @@ impl Plan {
             "data_hash": self.data_hash,
             "train_images_available": self.parts.train.len(),
             "device": format!("{:?}", self.device),
+            "products": self.products(),
         })
     }
 
@@ -148,7 +153,7 @@ impl Plan {
         format!(
             "{toml}\n# resolved\n# run folder   {}\n# data         {} items {c}x{h}x{w}, {} classes, {} factors; {} to train + {} to validate{judge}\n\
              # network      {:.3} M parameters, {:.1} M multiply-adds per image\n# length       {} steps of {} images\n\
-             # held         {:.1} MiB for weights, average, moments and gradients (activations come on top)\n# device       {:?}\n",
+             # held         {:.1} MiB for weights, average, moments and gradients (activations come on top)\n# device       {:?}, products in {}\n",
             self.outdir.display(),
             self.parts.train.len() + held + self.parts.judge.as_ref().map_or(0, |j| j.len()),
             self.signature.classes.len(),
@@ -161,15 +166,8 @@ impl Plan {
             r.train.batch,
             self.state_bytes() as f64 / f64::from(1 << 20),
             self.device,
+            self.products(),
         )
-    }
-}
-
-/// Kind of matrix products that a recipe asks for.
-pub fn precision(recipe: &Recipe) -> Kind {
-    match recipe.train.precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Bf16 => Kind::BFloat16,
     }
 }
 

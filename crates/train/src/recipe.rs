@@ -8,8 +8,10 @@ use pentimento_data::scenes::ScenesConfig;
 use pentimento_data::sprites::SpritesConfig;
 use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
 use pentimento_nn::NetworkConfig;
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use std::path::Path as FsPath;
+use tch::{Device, Kind};
 
 /// A recipe as typed. [`crate::Plan::new`] checks it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -135,6 +137,20 @@ pub enum Precision {
     Fp32,
     /// bfloat16 products over single-precision weights.
     Bf16,
+    /// `bf16` where the processor or accelerator multiplies in bfloat16, `fp32` where it would have to imitate it.
+    Auto,
+}
+
+impl Precision {
+    /// The kind of products on a device.
+    pub fn kind(self, device: Device) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Auto if shim::multiplies_bf16(device) => Kind::BFloat16,
+            Self::Auto => Kind::Float,
+        }
+    }
 }
 
 /// `[train]`; lengths and cadences in images.
@@ -195,6 +211,33 @@ pub struct TrainTable {
     /// Stop after this many steps in a row without a finite gradient.
     #[serde(default = "default_nonfinite")]
     pub max_nonfinite: u64,
+}
+
+impl TrainTable {
+    /// The defaults around a length, a batch and a learning rate; no average is kept.
+    pub fn new(images: u64, batch: usize, lr: f64) -> Self {
+        Self {
+            images,
+            batch,
+            micro_batch: 0,
+            lr,
+            warmup_images: 0,
+            schedule: default_schedule(),
+            weight_decay: 0.0,
+            betas: default_betas(),
+            clip: default_clip(),
+            ema_halflife_images: 0,
+            precision: default_precision(),
+            workers: default_workers(),
+            log_images: default_log(),
+            validate_images: 0,
+            sample_images: 0,
+            save_images: 0,
+            keep: default_keep(),
+            keep_every: 0,
+            max_nonfinite: default_nonfinite(),
+        }
+    }
 }
 
 fn default_schedule() -> Schedule {

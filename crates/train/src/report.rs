@@ -62,7 +62,7 @@ fn plan_section(page: Report, plan: &Value, meta: &Meta) -> Report {
             ),
         ),
         ("Length", format!("{} images in steps of {}", meta.recipe.train.images, meta.recipe.train.batch)),
-        ("Precision", format!("{:?}", meta.recipe.train.precision).to_lowercase()),
+        ("Products", plan["products"].as_str().unwrap_or("unknown").to_owned()),
     ];
     page.section("Plan").facts(&facts).code(&toml::to_string(&meta.recipe).unwrap_or_default())
 }

@@ -3,10 +3,11 @@
 //! Rules work on the text of the files that git knows or would add, so each has a test on a bad sample.
 
 mod built;
+mod pages;
 mod rules;
 mod shape;
 mod source;
 mod text;
 mod walls;
 
-pub use rules::{check, run};
+pub use rules::{check, renew_readme, run};

@@ -3,16 +3,17 @@
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
 use super::source::{Fault, Source};
-use super::{built, shape, source, text, walls};
+use super::{built, pages, shape, source, text, walls};
+use crate::status;
 use crate::tally::Totals;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 
 /// A rule over the texts of the checkout.
 type Rule = (&'static str, fn(&[Source]) -> Vec<Fault>);
 
 /// In the order of `ARCHITECTURE.md`: walls, shape, text.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 22] = [
     ("arrows between crates point one way", walls::arrows),
     ("what has no network does not name one", walls::no_networks),
     ("only io touches bytes", walls::only_io_touches_bytes),
@@ -31,6 +32,10 @@ const RULES: [Rule; 18] = [
     ("no path of one machine", text::no_machine_paths),
     ("a path in the documents is there", text::paths_are_there),
     ("a command in the README is there", built::commands_are_there),
+    ("a page is registered and has its recipe", pages::registered),
+    ("a page has its card and its checks", pages::carded),
+    ("a page stands alone", pages::alone),
+    ("the README's claims are those of the evidence", pages::claims_agree),
 ];
 
 /// Prints every fault and a closing line; true if there is none.
@@ -55,6 +60,17 @@ pub fn check(root: &Path) -> Result<Totals> {
         }
     }
     Ok(totals)
+}
+
+/// Puts the table of claims that the evidence gives into the README.
+pub fn renew_readme(root: &Path) -> Result<()> {
+    let sources = source::read(root)?;
+    let evidence: Vec<_> =
+        sources.iter().filter(|s| status::is_evidence(&s.path)).map(|s| (s.path.as_str(), s.text.as_str())).collect();
+    let readme = sources.iter().find(|s| s.path == "README.md").context("README.md: is not there")?;
+    let new = status::renewed(&readme.text, &status::table(&evidence))
+        .with_context(|| format!("README.md: has no `{}`", status::MARKS[0]))?;
+    std::fs::write(root.join("README.md"), new).context("README.md: cannot be written")
 }
 
 fn report(name: &str, faults: &[Fault]) -> Totals {

@@ -120,6 +120,8 @@ fn is_ours(source: &Source) -> bool {
 mod tests {
     use super::*;
 
+    const NONE: [usize; 0] = [];
+
     fn found(rule: fn(&[Source]) -> Vec<Fault>, path: &str, text: &str) -> Vec<usize> {
         rule(&[Source::new(path, text)]).into_iter().map(|f| f.line).collect()
     }
@@ -134,7 +136,7 @@ mod tests {
         let mark = concat!("TO", "DO");
         let text = format!("// {mark} later\n// {mark}(#12) soon\n// {mark} #3\n// {mark}S\n");
         assert_eq!(found(numbered_todos, "a.rs", &text), [1]);
-        assert_eq!(found(numbered_todos, "LICENSE", &text), []);
+        assert_eq!(found(numbered_todos, "LICENSE", &text), NONE);
     }
 
     #[test]
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn trailing_blanks_are_found() {
         assert_eq!(found(no_trailing_blanks, "a.md", "a\nb \nc\t\n"), [2, 3]);
-        assert_eq!(found(no_trailing_blanks, "NOTICE", "a \n"), []);
+        assert_eq!(found(no_trailing_blanks, "NOTICE", "a \n"), NONE);
     }
 
     #[test]

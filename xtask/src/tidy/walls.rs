@@ -3,7 +3,7 @@
 use super::source::{Fault, Source, identifiers, words};
 
 /// Each crate and the crates it may depend on, for building and for tests alike.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("torch-shim", &[]),
     ("io", &[]),
     ("core", &["torch-shim"]),
@@ -13,7 +13,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("latent", &["core"]),
     ("measure", &["core"]),
     ("train", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure"]),
-    ("cli", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure", "train"]),
+    ("claims", &["core", "io", "data", "nn", "train"]),
+    ("methods", &["core", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims"]),
+    (
+        "cli",
+        &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims", "methods"],
+    ),
 ];
 
 /// Crates that must compile without libtorch, and the crates that would bring it.
@@ -59,8 +64,8 @@ const ONLY_ON_TENSOR: [&str; 3] = ["rand", "normal", "uniform"];
 const MAY_TOUCH_BYTES: [(&str, &str); 1] =
     [("crates/cli/src/doctor.rs", "reads /proc to say what the machine has, which is no format of ours")];
 
-/// Crates that may make, list and name folders (not read or write files): run folders are theirs.
-const MAY_HANDLE_PATHS: [&str; 2] = ["cli", "train"];
+/// Crates that may make, list and name folders (not read or write files): folders of runs, evidence and cached results are theirs.
+const MAY_HANDLE_PATHS: [&str; 3] = ["cli", "train", "claims"];
 
 /// Files that may hold process-wide state, and why.
 const MAY_HOLD_STATE: [(&str, &str); 2] = [
@@ -220,6 +225,8 @@ pub fn lints_taken(sources: &[Source]) -> Vec<Fault> {
 mod tests {
     use super::*;
 
+    const NONE: [usize; 0] = [];
+
     fn faults(rule: fn(&[Source]) -> Vec<Fault>, path: &str, text: &str) -> Vec<usize> {
         rule(&[Source::new(path, text)]).into_iter().map(|f| f.line).collect()
     }
@@ -230,7 +237,7 @@ mod tests {
         assert_eq!(faults(arrows, "crates/diffusion/Cargo.toml", bad), [3]);
         let renamed = "[dev-dependencies]\nnets = { package = \"pentimento-nn\", path = \"x\" }\n";
         assert_eq!(faults(arrows, "crates/measure/Cargo.toml", renamed), [2]);
-        assert_eq!(faults(arrows, "crates/train/Cargo.toml", bad), []);
+        assert_eq!(faults(arrows, "crates/train/Cargo.toml", bad), NONE);
         assert_eq!(faults(arrows, "crates/stray/Cargo.toml", ""), [0]);
         assert_eq!(faults(arrows, "crates/io/Cargo.toml", "[dependencies]\ntch.workspace = true\n"), [2]);
         assert_eq!(faults(arrows, "xtask/Cargo.toml", "[dependencies]\npentimento-core.workspace = true\n"), [2]);
@@ -239,7 +246,7 @@ mod tests {
     #[test]
     fn a_network_in_a_blind_crate_is_found() {
         assert_eq!(faults(no_networks, "crates/diffusion/src/a.rs", "// DiT\nuse pentimento_nn::DiT;\n").len(), 2);
-        assert_eq!(faults(no_networks, "crates/nn/src/a.rs", "use pentimento_nn::DiT;\n"), []);
+        assert_eq!(faults(no_networks, "crates/nn/src/a.rs", "use pentimento_nn::DiT;\n"), NONE);
     }
 
     #[test]
@@ -247,10 +254,10 @@ mod tests {
         let open = "//! File::open\nfn f() { std::fs::File::open(p); }\n";
         assert_eq!(faults(only_io_touches_bytes, "crates/nn/src/a.rs", open), [2]);
         let of_io = "use pentimento_io::safetensors::File;\nfn f() { File::open(p); }\n";
-        assert_eq!(faults(only_io_touches_bytes, "crates/train/src/a.rs", of_io), []);
-        assert_eq!(faults(only_io_touches_bytes, "crates/io/src/a.rs", open), []);
+        assert_eq!(faults(only_io_touches_bytes, "crates/train/src/a.rs", of_io), NONE);
+        assert_eq!(faults(only_io_touches_bytes, "crates/io/src/a.rs", open), NONE);
         let folder = "use std::fs;\nfn f() { fs::create_dir_all(p); fs::read_dir(p); }\n";
-        assert_eq!(faults(only_io_touches_bytes, "crates/train/src/run.rs", folder), []);
+        assert_eq!(faults(only_io_touches_bytes, "crates/train/src/run.rs", folder), NONE);
         assert_eq!(faults(only_io_touches_bytes, "crates/data/src/run.rs", folder), [2, 2]);
         assert_eq!(faults(only_io_touches_bytes, "crates/train/src/run.rs", "use std::fs::{self, File};\n"), [1]);
         assert_eq!(
@@ -258,16 +265,16 @@ mod tests {
             [1]
         );
         let tests = "#[cfg(test)]\nmod tests { fn f() { std::fs::write(p, b); } }\n";
-        assert_eq!(faults(only_io_touches_bytes, "crates/nn/src/a.rs", tests), []);
+        assert_eq!(faults(only_io_touches_bytes, "crates/nn/src/a.rs", tests), NONE);
     }
 
     #[test]
     fn a_draw_outside_core_is_found() {
         let draws = "fn f() { Tensor::randn([2], o); x.f_bernoulli_(); tch::manual_seed(1); x.dropout(0.1, true); }\n";
         assert_eq!(faults(only_core_draws, "crates/nn/src/a.rs", draws), [1, 1, 1, 1]);
-        assert_eq!(faults(only_core_draws, "crates/core/src/noise.rs", draws), []);
+        assert_eq!(faults(only_core_draws, "crates/core/src/noise.rs", draws), NONE);
         let ours = "fn f() { noise.normal(&shape); noise.uniform(3); self.dropout.forward(x); randn(3); }\n";
-        assert_eq!(faults(only_core_draws, "crates/nn/src/a.rs", ours), []);
+        assert_eq!(faults(only_core_draws, "crates/nn/src/a.rs", ours), NONE);
     }
 
     #[test]
@@ -275,12 +282,12 @@ mod tests {
         let text = "static SEED: AtomicU64 = AtomicU64::new(0);\nstatic TABLE: [f64; 2] = [0.0, 1.0];\nfn f(x: &'static str) {}\n";
         assert_eq!(faults(no_global_state, "crates/core/src/a.rs", text), [1]);
         assert_eq!(faults(no_global_state, "crates/core/src/a.rs", "thread_local! { static A: u8 = 1; }\n"), [1]);
-        assert_eq!(faults(no_global_state, "crates/cli/src/main.rs", text), []);
+        assert_eq!(faults(no_global_state, "crates/cli/src/main.rs", text), NONE);
     }
 
     #[test]
     fn a_crate_without_the_lints_is_found() {
         assert_eq!(faults(lints_taken, "crates/x/Cargo.toml", "[package]\n"), [0]);
-        assert_eq!(faults(lints_taken, "crates/x/Cargo.toml", "[lints]\nworkspace = true\n"), []);
+        assert_eq!(faults(lints_taken, "crates/x/Cargo.toml", "[lints]\nworkspace = true\n"), NONE);
     }
 }

@@ -14,6 +14,7 @@ mod data;
 mod drawing;
 mod importing;
 mod kills;
+mod measure;
 mod reading;
 mod refusals;
 mod resume;

@@ -1,0 +1,52 @@
+//! Our side of `cargo xtask bench`: `serve` answers the line protocol of `benches/README.md`, `limits` measures what the
+//! machine can do at most.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks")]
+
+mod ask;
+mod limits;
+mod loading;
+mod networks;
+mod reading;
+mod sampling;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Our side of the comparison with PyTorch; `cargo xtask bench` drives it.
+#[derive(Parser)]
+#[command(name = "pentimento-bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer the line protocol on stdin and stdout.
+    Serve,
+    /// Print the machine's rate of matrix products and its memory bandwidth as a table.
+    Limits {
+        /// Largest edge of the matrices.
+        #[arg(long, default_value_t = 4096)]
+        edge: i64,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve => serve::run(std::io::stdin().lock(), std::io::stdout()),
+        Command::Limits { edge } => {
+            print!("{}", limits::table(edge));
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}

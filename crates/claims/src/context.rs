@@ -1,0 +1,132 @@
+//! What an arm is given: a seed, a device, the loop, and weights that other arms of the same seed share.
+
+use crate::store::{Store, key};
+use crate::{Error, Metrics};
+use pentimento_core::Learner;
+use pentimento_data::{Augment, Dataset};
+use pentimento_io::safetensors::{self, Metadata};
+use pentimento_nn::weights::{load_params, params_to_arrays};
+use pentimento_train::{Course, Diary, Monitor, State, TrainTable, Walked, walk};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use tch::Device;
+
+/// One run of one arm.
+pub struct Context<'a> {
+    /// Initialisation, data order and noise follow from it; both arms of a pair are given the same.
+    pub seed: u64,
+    /// Where tensors live.
+    pub device: Device,
+    pub(crate) share: f64,
+    pub(crate) store: &'a Store,
+    pub(crate) data: &'a [String],
+    pub(crate) monitor: &'a mut dyn Monitor,
+}
+
+/// The losses of a training, a point per line of the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// Images seen and mean loss since the point before.
+    pub points: Vec<(u64, f64)>,
+}
+
+impl Diary for Curve {
+    fn log(&mut self, _: &dyn Learner, state: &State, _: f64) -> Result<(), pentimento_train::Error> {
+        self.points.push((state.images, state.mean_loss()));
+        Ok(())
+    }
+}
+
+impl Context<'_> {
+    /// Trains a learner under a table, from its start, with the loop that `pentimento train` runs. `seed` keys order and
+    /// noise: that of the context, or one derived from it where an arm trains several networks.
+    ///
+    /// # Errors
+    /// Unreadable items, gradients that stay non-finite, an interruption.
+    pub fn train(
+        &mut self,
+        learner: &mut dyn Learner,
+        data: &Arc<dyn Dataset>,
+        table: &TrainTable,
+        seed: u64,
+    ) -> Result<Curve, Error> {
+        // An estimate walks a share of the way, though never less than two steps.
+        let table = TrainTable { images: self.length(table.images, table.batch), ..table.clone() };
+        let course =
+            Course { table: &table, data: data.clone(), augment: Augment::default(), seed, device: self.device };
+        let (mut state, mut curve) = (State::new(learner, &table), Curve::default());
+        match walk(&course, learner, &mut state, &mut curve, self.monitor)? {
+            Walked::Whole => Ok(curve),
+            Walked::Stopped => Err(Error::Interrupted),
+        }
+    }
+
+    /// A length of training: as it is in a run, a share of it in an estimate.
+    pub fn length(&self, images: u64, batch: usize) -> u64 {
+        if self.share >= 1.0 {
+            return images;
+        }
+        let part = (images as f64 * self.share / batch as f64).round();
+        let steps = (2..images.div_ceil(batch as u64)).find(|&n| n as f64 >= part).unwrap_or(2);
+        images.min(steps * batch as u64)
+    }
+
+    /// Whether the user asked to stop: for arms that do not train through the loop.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], if so.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        if self.monitor.stop() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Weights that several arms share: loaded if they were trained before under the same settings, data, *seed* and
+    /// numerics, else trained by `train` and kept. One base for all seeds would count one network as many.
+    ///
+    /// # Errors
+    /// What training meets, an unreadable store, a full disk.
+    pub fn base<L: Learner>(
+        &mut self,
+        name: &str,
+        settings: &Value,
+        seed: u64,
+        learner: &mut L,
+        train: impl FnOnce(&mut Self, &mut L) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let identity = json!({
+            "base": name,
+            "settings": settings,
+            "data": self.data,
+            "seed": seed,
+            "share": self.share,
+            "numerics": pentimento_core::NUMERICS,
+            "device": format!("{:?}", self.device),
+        });
+        let file = format!("base-{name}-{seed}-{}.safetensors", key(&identity));
+        if let Some(bytes) = self.store.get(&file)? {
+            let mut saved = safetensors::Reader::from_bytes(Path::new(&file), &bytes)?;
+            for (set, params) in learner.params() {
+                load_params(params, |n| saved.read(&format!("{set}.{n}")).ok())?;
+            }
+            return Ok(());
+        }
+        train(self, learner)?;
+        let mut arrays = Vec::new();
+        for (set, params) in learner.params() {
+            arrays.extend(params_to_arrays(params)?.into_iter().map(|(n, a)| (format!("{set}.{n}"), a)));
+        }
+        let named: Vec<_> = arrays.iter().map(|(n, a)| (n.as_str(), a)).collect();
+        let header = Metadata::from([("format".to_owned(), "pt".to_owned()), ("base".into(), identity.to_string())]);
+        self.store.put(&file, safetensors::to_bytes(&named, &header)?)
+    }
+}
+
+/// A context for the tests of pages and of this crate: in memory, silent, at full length.
+pub fn try_run(
+    run: impl Fn(&mut Context) -> Result<Metrics, Error>,
+    seed: u64,
+    monitor: &mut dyn Monitor,
+) -> Result<Metrics, Error> {
+    let store = Store::memory();
+    run(&mut Context { seed, device: Device::Cpu, share: 1.0, store: &store, data: &[], monitor })
+}

@@ -1,0 +1,42 @@
+//! Every method shows its claim: arms trained under the same budget over paired seeds, one predicate fixed beforehand, a
+//! verdict that can be negative, and a file of evidence that nobody writes by hand.
+//!
+//! [`Method`] is what a page of the catalogue gives; [`Claim`] its arms; [`Case::run`] runs them until the rule of
+//! [`verdict`] has decided and writes the [`Evidence`].
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
+#[cfg(test)]
+mod checks;
+mod context;
+mod error;
+mod evidence;
+mod harness;
+mod method;
+mod page;
+mod recipe;
+pub mod revision;
+mod sets;
+#[cfg(test)]
+mod simulation;
+mod store;
+pub mod verdict;
+
+pub use context::{Context, Curve, try_run};
+pub use error::Error;
+pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
+pub use harness::{Case, Estimate, Options, Outcome, Watch, picture_path};
+pub use method::{Arm, Card, Claim, HEADINGS, Method, Metrics, Picture, Run};
+pub use page::{gallery, page, summary};
+pub use recipe::{Budget, Predicate, Recipe, Setting, settings};
+pub use revision::Fixed;
+pub use sets::{Opened, Sets};
+pub use store::{Store, key};
+pub use verdict::{Direction, Interval, Judgement, Kind, LOOKS, Rule, Scale, Verdict};

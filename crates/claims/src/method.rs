@@ -1,0 +1,206 @@
+//! A page of the catalogue, and the claim it makes.
+
+use crate::{Budget, Context, Error, Recipe, Setting};
+use pentimento_io::png_out;
+use pentimento_train::bytes;
+use serde::Serialize;
+use serde_json::Value;
+use tch::Tensor;
+
+/// A published method: all that the catalogue knows of it. No tensor is made before its claim runs.
+pub struct Method {
+    /// Its name in commands, recipes and evidence.
+    pub slug: &'static str,
+    /// The part of the catalogue in which it stands.
+    pub family: &'static str,
+    /// Text of the page, whose header is the card.
+    pub page: &'static str,
+    /// Text of the recipe.
+    pub recipe: &'static str,
+    /// The configuration's keys and defaults.
+    pub settings: fn() -> Vec<Setting>,
+    /// The arms under a recipe and a budget.
+    pub claim: fn(&Recipe, Budget) -> Result<Claim, Error>,
+}
+
+/// What the header of a page says, in STYLE's fixed form.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct Card {
+    /// Title of the page.
+    pub title: String,
+    /// Number of the paper.
+    pub arxiv: String,
+    /// Its year.
+    pub year: String,
+    /// What a user gains.
+    pub gives: String,
+    /// The mathematics.
+    pub how: String,
+    /// Pieces of the house that the page stands on.
+    pub needs: String,
+    /// Where the code departs from the paper.
+    pub departs: String,
+    /// The claim in words.
+    pub holds: String,
+}
+
+/// A claim ready to run: nothing below re-reads a recipe.
+pub struct Claim {
+    /// The configuration with its defaults, which together with the data decides every number.
+    pub config: Value,
+    /// Content of the data, a line per set.
+    pub data: Vec<String>,
+    /// The arms, the method's own among them.
+    pub arms: Vec<Arm>,
+}
+
+/// What an arm does at one seed.
+pub type Run = Box<dyn Fn(&mut Context) -> Result<Metrics, Error>>;
+
+/// One side of the comparison.
+pub struct Arm {
+    /// Its name in the recipe.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub what: &'static str,
+    /// Trains, or not, and measures.
+    pub run: Run,
+}
+
+impl Arm {
+    /// An arm from its closure.
+    pub fn new(
+        name: &'static str,
+        what: &'static str,
+        run: impl Fn(&mut Context) -> Result<Metrics, Error> + 'static,
+    ) -> Self {
+        Self { name, what, run: Box::new(run) }
+    }
+}
+
+/// What an arm measured at one seed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// Named numbers, in order.
+    pub values: Vec<(String, f64)>,
+    /// Pictures worth looking at.
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture of the evidence page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// The line under it.
+    pub caption: String,
+    /// The encoded picture.
+    pub png: Vec<u8>,
+}
+
+impl Picture {
+    /// Rows of pictures of one size, each row `[N, C, H, W]` in [-1, 1].
+    ///
+    /// # Errors
+    /// What the encoder refuses.
+    pub fn rows(caption: &str, rows: &[Tensor]) -> Result<Self, Error> {
+        let columns = rows.iter().map(|r| r.size()[0]).max().and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
+        let all: Vec<_> = rows.iter().flat_map(bytes).collect();
+        Ok(Self { caption: caption.into(), png: png_out::encode(&png_out::grid(&all, columns), &[])? })
+    }
+}
+
+impl Metrics {
+    /// Numbers without pictures.
+    pub fn new<const N: usize>(values: [(&str, f64); N]) -> Self {
+        Self { values: values.into_iter().map(|(k, v)| (k.into(), v)).collect(), pictures: Vec::new() }
+    }
+
+    /// The number of a name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.iter().find(|(k, _)| k == name).map(|(_, v)| *v)
+    }
+}
+
+impl Method {
+    /// The header of the page.
+    ///
+    /// # Errors
+    /// The first heading that is missing or out of order.
+    pub fn card(&self) -> Result<Card, Error> {
+        Card::parse(self.page).map_err(|why| Error::Recipe { slug: self.slug.into(), why: format!("its page {why}") })
+    }
+
+    /// The header of the page as text, without the comment marks.
+    pub fn header(&self) -> String {
+        header(self.page)
+    }
+}
+
+fn header(page: &str) -> String {
+    let lines = page.lines().map_while(|l| l.strip_prefix("//!")).map(|l| l.strip_prefix(' ').unwrap_or(l));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The headings of a page, in their order.
+pub const HEADINGS: [&str; 5] = ["Gives.", "How.", "Needs.", "Departs.", "Holds if."];
+
+impl Card {
+    /// Reads a card off a page.
+    ///
+    /// # Errors
+    /// What is missing, to be put behind "its page".
+    pub fn parse(page: &str) -> Result<Self, String> {
+        let text = header(page);
+        let mut lines = text.lines();
+        let title = lines.next().and_then(|l| l.strip_prefix("# ")).ok_or("does not begin with a title")?;
+        let paper =
+            lines.next().and_then(|l| l.strip_prefix("arXiv ")).ok_or("names no arXiv number under its title")?;
+        let (arxiv, rest) = paper.split_once(" (").ok_or("gives no year behind the arXiv number")?;
+        let (year, _) = rest.split_once(')').ok_or("gives no year behind the arXiv number")?;
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        for heading in HEADINGS {
+            let mark = format!("**{heading}**");
+            let (before, after) = rest.split_once(&mark).ok_or(format!("has no **{heading}** in its place"))?;
+            parts.push(before.trim().to_owned());
+            rest = after;
+        }
+        parts.push(rest.trim().to_owned());
+        let mut parts = parts.into_iter().skip(1);
+        let mut next = || parts.next().unwrap_or_default();
+        Ok(Self {
+            title: title.into(),
+            arxiv: arxiv.into(),
+            year: year.into(),
+            gives: next(),
+            how: next(),
+            needs: next(),
+            departs: next(),
+            holds: next(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "//! # A title\n//! arXiv 2209.15430 (2022) - reference: a/b\n//!\n//! **Gives.** Much.\n\
+        //! **How.** Thus:\n//!     x = y\n//! **Needs.** `a`.\n//! **Departs.** Nowhere.\n//! **Holds if.** It holds.\n\nuse x;\n";
+
+    #[test]
+    fn a_card_is_read_off_the_page() {
+        let card = Card::parse(PAGE).unwrap();
+        assert_eq!((card.title.as_str(), card.arxiv.as_str(), card.year.as_str()), ("A title", "2209.15430", "2022"));
+        assert_eq!((card.gives.as_str(), card.how.as_str()), ("Much.", "Thus:\n    x = y"));
+        assert_eq!((card.departs.as_str(), card.holds.as_str()), ("Nowhere.", "It holds."));
+    }
+
+    #[test]
+    fn a_missing_or_misplaced_heading_is_named() {
+        let without = PAGE.replace("**Needs.** ", "");
+        assert_eq!(Card::parse(&without).unwrap_err(), "has no **Needs.** in its place");
+        let swapped = PAGE.replace("Gives", "Q").replace("How", "Gives").replace("Q", "How");
+        assert!(Card::parse(&swapped).is_err());
+        assert!(Card::parse("use x;").unwrap_err().contains("title"));
+    }
+}

@@ -1,0 +1,200 @@
+//! What a page's recipe says: two budgets over one untyped table, and what must hold.
+
+use crate::verdict::{Direction, Kind, Rule, Scale};
+use crate::{Error, Method};
+use pentimento_train::nearest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::str::FromStr;
+
+/// For which machine a claim is run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Two processor cores, minutes: `[small]`.
+    Small,
+    /// The sizes of the paper: `[paper]`.
+    Paper,
+}
+
+impl Budget {
+    /// As it is typed, and the name of its table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Paper => "paper",
+        }
+    }
+}
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Self::Small, Self::Paper].into_iter().find(|b| b.name() == s).ok_or_else(|| "write small or paper".into())
+    }
+}
+
+/// A recipe of the catalogue. `[data]` and the budget's table together are the page's own configuration.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Slug of the method.
+    pub method: String,
+    /// What is learned from, at either budget.
+    #[serde(default)]
+    pub data: toml::Table,
+    /// Settings for two cores.
+    pub small: toml::Table,
+    /// Settings of the paper.
+    pub paper: toml::Table,
+    /// The primary predicate: the verdict is on this alone.
+    pub holds: Predicate,
+    /// Predicates that are reported beside it and decide nothing.
+    #[serde(default)]
+    pub also: Vec<Predicate>,
+    /// Where the claim does not hold: our implementation, the budget, or the effect?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<String>,
+}
+
+/// One comparison of two arms.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Predicate {
+    /// What is measured.
+    pub metric: String,
+    /// The arm that is claimed to be better.
+    pub arm: String,
+    /// The arm it is compared with.
+    pub against: String,
+    /// What is measured of the other arm; `metric` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against_metric: Option<String>,
+    /// Which way is better.
+    pub direction: Direction,
+    /// m, in the unit of the metric; a factor above 1 with `scale = "ratio"`.
+    pub margin: f64,
+    /// Superiority or equivalence.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Difference or ratio.
+    #[serde(default)]
+    pub scale: Scale,
+}
+
+impl Predicate {
+    /// The arithmetic behind it.
+    pub fn rule(&self) -> Rule {
+        Rule { kind: self.kind, direction: self.direction, scale: self.scale, margin: self.margin }
+    }
+
+    /// The metric of the other arm.
+    pub fn other_metric(&self) -> &str {
+        self.against_metric.as_deref().unwrap_or(&self.metric)
+    }
+
+    /// The predicate as a sentence.
+    pub fn sentence(&self) -> String {
+        let other = match &self.against_metric {
+            Some(metric) => format!("{metric} of {}", self.against),
+            None => self.against.clone(),
+        };
+        let (metric, arm, m) = (&self.metric, &self.arm, self.margin);
+        let way = match self.direction {
+            Direction::Higher => "higher",
+            Direction::Lower => "lower",
+        };
+        match (self.kind, self.scale) {
+            (Kind::Superiority, Scale::Difference) => format!("{metric} of {arm} is {way} than {other} by {m}"),
+            (Kind::Superiority, Scale::Ratio) => format!("{metric} of {arm} is {way} than {other} by a factor of {m}"),
+            (Kind::Equivalence, Scale::Difference) => format!("{metric} of {arm} is within {m} of {other}"),
+            (Kind::Equivalence, Scale::Ratio) => format!("{metric} of {arm} is within a factor of {m} of {other}"),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let floor = if self.scale == Scale::Ratio { 1.0 } else { 0.0 };
+        if self.margin.is_finite() && self.margin > floor {
+            return Ok(());
+        }
+        Err(format!("margin = {} of {}; must be above {floor}", self.margin, self.metric))
+    }
+}
+
+impl Recipe {
+    /// The recipe of a page.
+    ///
+    /// # Errors
+    /// One sentence with line and column, or the margin that makes no sense.
+    pub fn of(method: &Method) -> Result<Self, Error> {
+        let bad = |why: String| Error::Recipe { slug: method.slug.into(), why };
+        let recipe: Self = toml::from_str(method.recipe).map_err(|e| bad(e.to_string().trim().replace('\n', " ")))?;
+        if recipe.method != method.slug {
+            return Err(bad(format!("method = \"{}\"; the page is called {}", recipe.method, method.slug)));
+        }
+        recipe.also.iter().chain([&recipe.holds]).try_for_each(Predicate::check).map_err(bad)?;
+        Ok(recipe)
+    }
+
+    /// The page's configuration at a budget, with its defaults filled in.
+    ///
+    /// # Errors
+    /// A key that the page does not know, with the nearest one, or a value of another type.
+    pub fn config<C: DeserializeOwned>(&self, budget: Budget) -> Result<C, Error> {
+        let mut table = match budget {
+            Budget::Small => self.small.clone(),
+            Budget::Paper => self.paper.clone(),
+        };
+        if !self.data.is_empty() {
+            table.insert("data".into(), toml::Value::Table(self.data.clone()));
+        }
+        table.try_into().map_err(|e: toml::de::Error| {
+            let message = e.message().trim().replace('\n', " ");
+            let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+            let hint = match quoted.split_first() {
+                Some((got, known)) if message.starts_with("unknown") => nearest(got, known),
+                _ => None,
+            };
+            let hint = hint.map_or(String::new(), |h| format!("; did you mean `{h}`?"));
+            Error::Recipe { slug: self.method.clone(), why: format!("[{}]: {message}{hint}", budget.name()) }
+        })
+    }
+}
+
+/// One setting of a page.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Setting {
+    /// Its key, with dots for tables.
+    pub key: String,
+    /// `bool`, `integer`, `number`, `text` or `list`.
+    pub kind: &'static str,
+    /// The value where a recipe is silent.
+    pub default: Value,
+}
+
+/// The settings of a configuration, read off its default.
+pub fn settings<C: Default + Serialize>() -> Vec<Setting> {
+    let mut list = Vec::new();
+    leaves("", &serde_json::json!(C::default()), &mut list);
+    list
+}
+
+fn leaves(prefix: &str, value: &Value, list: &mut Vec<Setting>) {
+    if let Value::Object(map) = value {
+        for (key, inner) in map {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            leaves(&key, inner, list);
+        }
+        return;
+    }
+    let kind = match value {
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::Array(_) => "list",
+        _ => "text",
+    };
+    list.push(Setting { key: prefix.into(), kind, default: value.clone() });
+}

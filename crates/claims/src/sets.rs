@@ -1,0 +1,70 @@
+//! The data of a claim: one part to learn from, one to be judged on.
+
+use crate::Error;
+use pentimento_core::Batch;
+use pentimento_data::{Dataset, Open, gather, open};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tch::Device;
+
+/// `[data]` of a recipe over pictures.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sets {
+    /// What is learned from: a known name or a path.
+    pub train: String,
+    /// What the claim is measured on.
+    pub test: String,
+    /// Items of the test set, the first in order; 0 = all.
+    pub test_items: u64,
+}
+
+/// Both parts, open.
+#[derive(Clone)]
+pub struct Opened {
+    /// What is learned from.
+    pub train: Arc<dyn Dataset>,
+    /// What the claim is measured on.
+    pub test: Arc<dyn Dataset>,
+}
+
+impl Sets {
+    /// Opens both.
+    ///
+    /// # Errors
+    /// Data that is not there, with where it was looked for.
+    pub fn open(&self) -> Result<Opened, Error> {
+        let train = open(&self.train, &Open::default())?.data;
+        let test = open(&self.test, &Open { limit: self.test_items, ..Open::default() })?.data;
+        Ok(Opened { train, test })
+    }
+}
+
+impl Opened {
+    /// Their content, a line each.
+    pub fn fingerprints(&self) -> Vec<String> {
+        vec![self.train.fingerprint(), self.test.fingerprint()]
+    }
+
+    /// Channels, height and width of the pictures.
+    pub fn shape(&self) -> [i64; 3] {
+        self.train.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+    }
+
+    /// The whole test set as one batch.
+    ///
+    /// # Errors
+    /// An item that cannot be read.
+    pub fn tests(&self, device: Device) -> Result<Batch, Error> {
+        let all: Vec<u64> = (0..self.test.len()).collect();
+        Ok(gather(self.test.as_ref(), &all)?.upload(device))
+    }
+
+    /// Items to learn from, by number.
+    ///
+    /// # Errors
+    /// An item that cannot be read.
+    pub fn items(&self, numbers: &[u64], device: Device) -> Result<Batch, Error> {
+        Ok(gather(self.train.as_ref(), numbers)?.upload(device))
+    }
+}

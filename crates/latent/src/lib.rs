@@ -1,0 +1,20 @@
+//! Pieces of latent spaces: posteriors and their divergences, likelihoods, relaxations of choices, coordinates relative to
+//! anchors. No network is named here; a piece takes and returns tensors.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "exact checks compare exactly, on numbers they chose"
+    )
+)]
+
+pub mod anchors;
+pub mod bernoulli;
+mod gaussian;
+pub mod gumbel;
+mod weights;
+
+pub use gaussian::Gaussian;
+pub use weights::log_mean_exp;

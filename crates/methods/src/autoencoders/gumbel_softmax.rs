@@ -1,0 +1,417 @@
+//! # Categorical reparameterization with Gumbel-softmax
+//! arXiv 1611.01144 (2016) - reference: ericjang/gumbel-softmax
+//!
+//! **Gives.** Low-variance gradients through choices: a network with categorical variables learns like one with continuous ones.
+//! **How.** Choices with probabilities pi, Gumbel noise g_i = -ln(-ln u_i), u uniform:
+//!     z = one_hot(argmax_i (ln pi_i + g_i))                                    (eq. 1)
+//!     y_i = softmax((ln pi + g) / tau)_i,   tau -> 0: y -> z                   (eq. 2)
+//!     Straight-through Gumbel-softmax uses z forward and the gradient of y. The autoencoder ascends
+//!     E ln p(x|y) - sum_n KL(q_n || uniform),  KL = sum_k q_k ln(K q_k)        (the bound of section 4.2)
+//!     with tau = max(0.5, exp(-r t)) kept for 500 steps at a time. Against it: the score function, whose gradient
+//!     (f - b) d ln q(z) of f = ln p(x|z) subtracts a running mean b; and the plain straight-through estimator, which samples z
+//!     from pi and passes the gradient on to pi as if z were pi.
+//! **Needs.** `latent::gumbel`, `latent::bernoulli`, `nn::Mlp`.
+//! **Departs.** Adam in place of momentum; pictures are binarised anew at every look and not once; MuProp, NVIL and the
+//!     semi-supervised model are not here.
+//! **Holds if.** With hard choices at test time the bound is above that of the score function by 4 nats, over seeds, the learning
+//!     rate of each arm chosen on held-out pictures (`recipes/autoencoders/gumbel-softmax.toml`). Reported beside it: the gain over
+//!     plain straight-through.
+
+use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_core::optim::Optimisers;
+use pentimento_core::{At, Batch, Draw, Learner, Noise, Params, Stream, Terms};
+use pentimento_data::Subset;
+use pentimento_latent::{bernoulli, gumbel};
+use pentimento_nn::Mlp;
+use pentimento_nn::layers::Init;
+use pentimento_train::TrainTable;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// The page in the catalogue.
+pub const METHOD: Method = Method {
+    slug: "gumbel-softmax",
+    family: "autoencoders",
+    page: include_str!("gumbel_softmax.rs"),
+    recipe: include_str!("../../../../recipes/autoencoders/gumbel-softmax.toml"),
+    settings: settings::<Config>,
+    claim,
+};
+
+/// How gradients reach the encoder.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Estimator {
+    /// Soft choices y forward and backward.
+    GumbelSoftmax,
+    /// Hard choices forward, the gradient of y backward.
+    StraightThroughGumbel,
+    /// Hard choices of pi forward, the gradient of pi backward.
+    StraightThrough,
+    /// The score function with a running mean.
+    ScoreFunction,
+}
+
+/// The settings of the page.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is learned from and judged on.
+    pub data: Sets,
+    /// Choices per picture.
+    pub variables: i64,
+    /// K, the ways of each choice.
+    pub ways: i64,
+    /// r, the rate at which tau falls per step.
+    pub cooling: f64,
+    /// Where tau stops.
+    pub coldest: f64,
+    /// Steps for which tau is kept.
+    pub hold: u64,
+    /// Share of the old value in the running mean of the score function.
+    pub baseline_decay: f64,
+    /// Learning rates to choose from, for every arm.
+    pub rates: Vec<f64>,
+    /// Length of each trial of a rate.
+    pub trial_images: u64,
+    /// Length of training.
+    pub images: u64,
+    /// Images per step.
+    pub batch: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: Sets { train: "mnist".into(), test: "mnist:test".into(), test_items: 0 },
+            variables: 20,
+            ways: 10,
+            cooling: 1e-4,
+            coldest: 0.5,
+            hold: 500,
+            baseline_decay: 0.9,
+            rates: vec![1e-3],
+            trial_images: 50_000,
+            images: 300_000,
+            batch: 100,
+        }
+    }
+}
+
+impl Config {
+    /// tau after so many steps.
+    fn tau(&self, step: u64) -> f64 {
+        let held = step.div_euclid(self.hold) * self.hold;
+        (-self.cooling * held as f64).exp().max(self.coldest)
+    }
+}
+
+/// 784-200-784: a linear encoder to 20 x 10 logits, a linear decoder of the choices.
+struct Model {
+    config: Config,
+    params: Params,
+    encoder: Mlp,
+    decoder: Mlp,
+    estimator: Estimator,
+    /// Running mean of ln p(x|z), and how much of it there is.
+    baseline: Tensor,
+}
+
+impl Model {
+    fn new(config: &Config, pixels: i64, estimator: Estimator, device: Device, seed: u64) -> Self {
+        let params = Params::new(device, seed);
+        let code = config.variables * config.ways;
+        let layer =
+            |name, widths: [i64; 2]| Mlp::new(&params.root().sub(name), &widths, Default::default(), Init::Torch);
+        Self {
+            encoder: layer("encoder", [pixels, code]),
+            decoder: layer("decoder", [code, pixels]),
+            baseline: Tensor::zeros([2], (Kind::Float, device)),
+            config: config.clone(),
+            params,
+            estimator,
+        }
+    }
+
+    /// `[B, N, K]`
+    fn logits(&self, x: &Tensor) -> Tensor {
+        self.encoder.forward(x).view([-1, self.config.variables, self.config.ways])
+    }
+
+    /// ln p(x | choices), `[B]`; `z`: `[B, N, K]`.
+    fn log_px(&self, x: &Tensor, z: &Tensor) -> Tensor {
+        bernoulli::log_prob(x, &self.decoder.forward(&z.flatten(1, 2)))
+    }
+
+    fn gumbel(&self, logits: &Tensor, noise: &Noise) -> Tensor {
+        gumbel::noise(noise, &logits.size(), logits.device(), Stream::Eps)
+    }
+
+    /// A loss whose gradient is the estimator's, with the bound it stands for.
+    fn loss(&self, x: &Tensor, noise: &Noise, tau: f64) -> Loss {
+        let logits = self.logits(x);
+        let g = self.gumbel(&logits, noise);
+        let kl = gumbel::kl_to_uniform(&logits);
+        let z = match self.estimator {
+            Estimator::GumbelSoftmax => gumbel::relaxed(&logits, &g, tau),
+            Estimator::StraightThroughGumbel => gumbel::straight_through(&gumbel::relaxed(&logits, &g, tau)),
+            Estimator::StraightThrough => {
+                let pi = logits.softmax(-1, Kind::Float);
+                gumbel::one_hot(&(&logits + &g)) + (&pi - pi.detach())
+            }
+            Estimator::ScoreFunction => gumbel::one_hot(&(&logits + &g)).detach(),
+        };
+        let log_px = self.log_px(x, &z);
+        let mean = |t: &Tensor| t.mean(Kind::Float);
+        let mut total = mean(&kl) - mean(&log_px);
+        if self.estimator == Estimator::ScoreFunction {
+            let log_q = (logits.log_softmax(-1, Kind::Float) * &z).flatten(1, 2).sum_dim_intlist(1, false, Kind::Float);
+            total -= mean(&((log_px.detach() - self.running_mean()) * log_q));
+        }
+        Loss { total, reconstruction: -mean(&log_px).detach(), kl: mean(&kl).detach() }
+    }
+
+    /// b, corrected for its start at zero.
+    fn running_mean(&self) -> Tensor {
+        self.baseline.get(0) / self.baseline.get(1).clamp_min(1e-6)
+    }
+
+    /// The bound with hard choices, mean over pictures.
+    fn evaluate(&self, batch: &Batch) -> f64 {
+        const SEED: u64 = 0x6B51;
+        let _guard = tch::no_grad_guard();
+        let noise = batch.noise(SEED);
+        let x = bernoulli::binarise(&batch.x, &noise);
+        let logits = self.logits(&x);
+        let z = gumbel::one_hot(&(&logits + self.gumbel(&logits, &noise)));
+        (self.log_px(&x, &z) - gumbel::kl_to_uniform(&logits)).mean(Kind::Double).double_value(&[])
+    }
+}
+
+struct Loss {
+    total: Tensor,
+    reconstruction: Tensor,
+    kl: Tensor,
+}
+
+impl Learner for Model {
+    fn step(&mut self, batch: &Batch, at: &At, optimisers: &mut Optimisers) -> Terms {
+        let noise = batch.noise(at.seed);
+        let x = bernoulli::binarise(&batch.x, &noise);
+        let loss = self.loss(&x, &noise, self.config.tau(at.step));
+        loss.total.backward();
+        optimisers.step("net");
+        let _guard = tch::no_grad_guard();
+        let decay = self.config.baseline_decay;
+        let now = Tensor::stack(&[-&loss.reconstruction, loss.kl.ones_like()], 0);
+        self.baseline.copy_(&(&self.baseline * decay + now * (1.0 - decay)));
+        Terms(vec![("reconstruction".into(), loss.reconstruction), ("kl".into(), loss.kl)])
+    }
+    fn params(&self) -> Vec<(&'static str, &Params)> {
+        vec![("net", &self.params)]
+    }
+    fn visit_state(&mut self, visit: &mut dyn FnMut(&str, &Tensor)) {
+        visit("baseline", &self.baseline);
+    }
+    fn draw(&self) -> Option<Arc<dyn Draw>> {
+        None
+    }
+    fn validate(&self, batch: &Batch, _: &At) -> Terms {
+        Terms::one("bound", Tensor::from(-self.evaluate(batch)))
+    }
+}
+
+fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
+    let config: Config = recipe.config(budget)?;
+    let sets = config.data.open()?;
+    let (settings, data) = (json!(config), sets.fingerprints());
+    let arm = |name, what, estimator| {
+        let (config, sets) = (config.clone(), sets.clone());
+        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, estimator))
+    };
+    Ok(Claim {
+        config: settings,
+        data,
+        arms: vec![
+            arm("score-function", "the score function with a running mean", Estimator::ScoreFunction),
+            arm("straight-through", "hard choices, the gradient of pi", Estimator::StraightThrough),
+            arm("gumbel-softmax", "soft choices that cool", Estimator::GumbelSoftmax),
+            arm("st-gumbel-softmax", "hard choices, the gradient of the soft ones", Estimator::StraightThroughGumbel),
+        ],
+    })
+}
+
+/// Chooses a rate on held-out pictures, then trains with it.
+fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) -> Result<Metrics, Error> {
+    const KEY: u64 = 0x6775;
+    let pixels = sets.shape().iter().product();
+    let held = Subset::by_hash(sets.train.clone(), KEY, 0.0, 0.02);
+    let numbers: Vec<u64> = (0..pentimento_data::Dataset::len(&held)).filter_map(|i| held.number(i)).collect();
+    let held = sets.items(&numbers, ctx.device)?;
+    let learned: Arc<dyn pentimento_data::Dataset> = Arc::new(Subset::by_hash(sets.train.clone(), KEY, 0.02, 1.0));
+    let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
+        let mut model = Model::new(config, pixels, estimator, ctx.device, ctx.seed);
+        let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
+        let seed = ctx.seed;
+        ctx.train(&mut model, &learned, &table, seed)?;
+        Ok(model)
+    };
+    let mut best = (f64::NEG_INFINITY, f64::NAN);
+    for &lr in &config.rates {
+        // A rate at which training breaks down is no candidate; anything else stops the claim.
+        let bound = match train(ctx, config.trial_images, lr) {
+            Ok(model) => model.evaluate(&held),
+            Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
+            Err(e) => return Err(e),
+        };
+        if bound > best.0 {
+            best = (bound, lr);
+        }
+    }
+    let model = train(ctx, config.images, best.1)?;
+    let tests = sets.tests(ctx.device)?;
+    let mut metrics = Metrics::new([("elbo", model.evaluate(&tests)), ("rate", best.1)]);
+    if ctx.seed == 0 {
+        metrics.pictures.push(pictures(&model, &tests, sets.shape())?);
+    }
+    Ok(metrics)
+}
+
+/// Test pictures, and what the decoder makes of a hard choice for each.
+fn pictures(model: &Model, tests: &Batch, [c, h, w]: [i64; 3]) -> Result<Picture, Error> {
+    let _guard = tch::no_grad_guard();
+    let first = tests.slice(0, 12);
+    let noise = first.noise(0);
+    let logits = model.logits(&bernoulli::binarise(&first.x, &noise));
+    let z = gumbel::one_hot(&(&logits + model.gumbel(&logits, &noise)));
+    let out = model.decoder.forward(&z.flatten(1, 2)).sigmoid() * 2.0 - 1.0;
+    Picture::rows("test pictures; decoded from hard choices", &[first.x, out.view([-1, c, h, w])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pentimento_claims::try_run;
+    use pentimento_train::{Silent, State};
+
+    const ALL: [Estimator; 4] = [
+        Estimator::GumbelSoftmax,
+        Estimator::StraightThroughGumbel,
+        Estimator::StraightThrough,
+        Estimator::ScoreFunction,
+    ];
+
+    fn small() -> Config {
+        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 200 };
+        let length = Config { trial_images: 500, images: 3000, batch: 50, ..Config::default() };
+        Config { data, variables: 5, ways: 4, rates: vec![1e-6, 1e-2], ..length }
+    }
+
+    fn pictures_of(n: i64) -> Tensor {
+        bernoulli::binarise(&Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu)), &Noise::new(1, vec![0]))
+            .repeat([n, 1])
+    }
+
+    #[test]
+    fn tau_falls_in_stairs_and_stops() {
+        let c = Config::default();
+        assert!((c.tau(0) - 1.0).abs() < 1e-12 && (c.tau(499) - 1.0).abs() < 1e-12);
+        assert!((c.tau(500) - (-0.05_f64).exp()).abs() < 1e-12);
+        assert!((c.tau(1_000_000) - 0.5).abs() < 1e-12);
+    }
+
+    /// With one variable of three ways the true gradient of E ln p(x|z) is a sum of three terms; the score function meets it
+    /// in the mean, with or without a baseline.
+    #[test]
+    fn the_score_function_has_the_exact_gradient_in_the_mean() {
+        let config = Config { variables: 1, ways: 3, ..small() };
+        let n: i64 = 60_000;
+        for baseline in [0.0, -40.0] {
+            let model = Model::new(&config, 64, Estimator::ScoreFunction, Device::Cpu, 2);
+            model.baseline.shallow_clone().copy_(&Tensor::from_slice(&[baseline as f32, 1.0]));
+            let bias = model.params.entries().into_iter().find(|p| p.name == "encoder.0.bias").unwrap().tensor;
+            let x = pictures_of(n);
+            let noise = Noise::new(5, (0..n.unsigned_abs()).collect());
+            let kl = gumbel::kl_to_uniform(&model.logits(&x)).mean(Kind::Float);
+            (model.loss(&x, &noise, 1.0).total - kl).backward();
+            let found = -bias.grad();
+            let one = pictures_of(1);
+            let pi = model.logits(&one).softmax(-1, Kind::Float).view([3]);
+            let f = Tensor::stack(
+                &[0_i64, 1, 2].map(|k| {
+                    model.log_px(&one, &Tensor::from_slice(&[k]).one_hot(3).to_kind(Kind::Float).view([1, 1, 3]))
+                }),
+                0,
+            )
+            .view([3]);
+            let exact = (&pi * (&f - (&pi * &f).sum(Kind::Float))).detach();
+            let gap = (found - exact).abs().max().double_value(&[]);
+            assert!(gap < 0.35, "baseline {baseline}: {gap}");
+        }
+    }
+
+    /// The bound the arms are judged by uses hard choices: soft and hard agree once tau is small, and at tau = 1 they do not.
+    #[test]
+    fn soft_and_hard_bounds_agree_when_cold() {
+        let n = 500;
+        let noise = Noise::new(3, (0..500).collect());
+        let model = |e| Model::new(&small(), 64, e, Device::Cpu, 2);
+        let bound = |e, tau| model(e).loss(&pictures_of(n), &noise, tau).reconstruction.double_value(&[]);
+        let (soft, hard) = (|tau| bound(Estimator::GumbelSoftmax, tau), bound(Estimator::StraightThroughGumbel, 1.0));
+        assert!(
+            (soft(1e-3) - hard).abs() < 1e-2 && (soft(1.0) - hard).abs() > 0.05,
+            "{} {} {hard}",
+            soft(1e-3),
+            soft(1.0)
+        );
+        assert!((bound(Estimator::ScoreFunction, 1.0) - hard).abs() < 1e-3, "the same noise makes the same choices");
+    }
+
+    #[test]
+    fn every_estimator_reaches_both_networks_and_saves_its_mean() {
+        for estimator in ALL {
+            let mut model = Model::new(&small(), 64, estimator, Device::Cpu, 1);
+            let noise = Noise::new(0, (0..20).collect());
+            model.loss(&pictures_of(20), &noise, 0.7).total.backward();
+            for p in model.params.entries() {
+                assert!(p.tensor.grad().abs().max().double_value(&[]) > 0.0, "{estimator:?}: {}", p.name);
+            }
+            let mut names = Vec::new();
+            model.visit_state(&mut |name, _| names.push(name.to_owned()));
+            assert_eq!(names, ["baseline"]);
+        }
+    }
+
+    #[test]
+    fn every_arm_learns_at_a_toy_size_with_the_better_rate() {
+        let config = small();
+        let sets = config.data.open().unwrap();
+        for estimator in ALL {
+            let fresh = Model::new(&config, 64, estimator, Device::Cpu, 0).evaluate(&sets.tests(Device::Cpu).unwrap());
+            let metrics = try_run(|ctx| run(ctx, &config, &sets, estimator), 0, &mut Silent).unwrap();
+            assert!(metrics.get("elbo").unwrap() > fresh + 3.0, "{estimator:?}: {fresh} then {metrics:?}");
+            assert!((metrics.get("rate").unwrap() - 1e-2).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_paper_scale_model_has_its_size_and_takes_a_step() {
+        let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
+        let mut model = Model::new(&config, 784, Estimator::GumbelSoftmax, Device::Cpu, 0);
+        assert_eq!(model.params.count(), 784 * 200 + 200 + 200 * 784 + 784);
+        let mut state = State::new(&model, &TrainTable::new(2, 2, 1e-3));
+        state.optimisers.lr = 1e-3;
+        let host = pentimento_core::HostBatch {
+            x: (0..2 * 784).map(|i| (i as f32).sin()).collect(),
+            shape: [2, 1, 28, 28],
+            index: vec![0, 1],
+            ..Default::default()
+        };
+        let before = model.params.entries()[0].tensor.copy();
+        let terms = model.step(&host.upload(Device::Cpu), &At { seed: 0, step: 0, images: 0 }, &mut state.optimisers);
+        assert!(terms.total().double_value(&[]).is_finite());
+        assert!((before - &model.params.entries()[0].tensor).abs().max().double_value(&[]) > 0.0);
+    }
+}

@@ -1,0 +1,3 @@
+//! Geometry, alignment and analysis of latent spaces.
+
+pub mod relative_reps;

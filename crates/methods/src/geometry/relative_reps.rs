@@ -1,0 +1,363 @@
+//! # Relative representations enable zero-shot latent space communication
+//! arXiv 2209.15430 (2022) - reference: lucmos/relreps
+//!
+//! **Gives.** Encoders and heads that were trained apart work together, with no further training.
+//! **How.** Describe a sample by its cosine similarities to A fixed anchors a_j of the training data, E the encoder:
+//!     r(x)_j = E(x) . E(a_j) / (|E(x)| |E(a_j)|),   j = 1..A                (section 3)
+//!     An orthogonal map or a scaling of the latent space leaves r as it is, and such maps are most of what separates two
+//!     trainings that differ in their seed. A decoder or head D reads r. End to end, anchors are encoded anew at every step and
+//!     gradients pass through them; post hoc, E is frozen and only D learns. Stitching takes E_1 and D_2: D_2(r_E1(x)), with
+//!     the same anchors in the same order.
+//! **Needs.** `latent::anchors`, `nn::ConvEncoder`, `nn::ConvDecoder`, `nn::Mlp`.
+//! **Departs.** Anchors are drawn alike from each class; the paper draws uniformly. The head learns beside the decoder on
+//!     detached representations, which gives it the gradient it would have on a frozen encoder. Convolutions are ours.
+//! **Holds if.** A head on the encoder of another training is right more often with relative than with absolute
+//!     representations, by 20 points, over seeds (`recipes/geometry/relative-reps.toml`). Reported beside it: the gap to
+//!     the head's own encoder, reconstruction through a foreign decoder, and the post-hoc variant.
+
+use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_core::{At, Batch, Objective, Params, SingleLoss, Terms};
+use pentimento_latent::anchors::{relative, stratified};
+use pentimento_nn::layers::Init;
+use pentimento_nn::{Activation, ConvDecoder, ConvEncoder, Mlp, Pyramid};
+use pentimento_train::TrainTable;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// The page in the catalogue.
+pub const METHOD: Method = Method {
+    slug: "relative-reps",
+    family: "geometry",
+    page: include_str!("relative_reps.rs"),
+    recipe: include_str!("../../../../recipes/geometry/relative-reps.toml"),
+    settings: settings::<Config>,
+    claim,
+};
+
+/// The settings of the page.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is learned from and judged on.
+    pub data: Sets,
+    /// Channels of the first convolution.
+    pub width: i64,
+    /// Halvings of the picture.
+    pub depth: u32,
+    /// Z, the width of the latent.
+    pub latent: i64,
+    /// A, the number of anchors.
+    pub anchors: usize,
+    /// Width of the head's hidden layer.
+    pub hidden: i64,
+    /// Networks trained apart at each seed; every ordered pair is stitched.
+    pub networks: u64,
+    /// Length of each training.
+    pub images: u64,
+    /// Images per step.
+    pub batch: usize,
+    /// Learning rate.
+    pub lr: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: Sets { train: "fashion-mnist".into(), test: "fashion-mnist:test".into(), test_items: 0 },
+            width: 16,
+            depth: 2,
+            latent: 64,
+            anchors: 128,
+            hidden: 128,
+            networks: 2,
+            images: 64_000,
+            batch: 64,
+            lr: 1e-3,
+        }
+    }
+}
+
+/// What decoder and head are given, and who learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    /// z itself; everything learns.
+    Absolute,
+    /// r, end to end.
+    Relative,
+    /// r over the frozen encoder of the absolute arm.
+    PostHoc,
+}
+
+/// An encoder with a decoder and a head that read its representation.
+struct Network {
+    params: Params,
+    encoder: ConvEncoder,
+    decoder: ConvDecoder,
+    head: Mlp,
+    space: Space,
+    anchors: Tensor,
+}
+
+impl Network {
+    /// A new network; `encoder` stands for its own where one is shared.
+    fn new(
+        task: &Task,
+        space: Space,
+        seed: u64,
+        anchors: &Tensor,
+        encoder: Option<ConvEncoder>,
+    ) -> Result<Self, Error> {
+        let (c, params) = (&task.config, Params::new(anchors.device(), seed));
+        let shape = Pyramid { input: task.sets.shape(), width: c.width, depth: c.depth };
+        let root = params.root();
+        let encoder = match encoder {
+            Some(shared) => shared,
+            None => ConvEncoder::new(&root.sub("encoder"), shape, c.latent)?,
+        };
+        let width = if space == Space::Absolute { c.latent } else { anchors.size()[0] };
+        let decoder = ConvDecoder::new(&root.sub("decoder"), shape, width)?;
+        let widths = [width, c.hidden, i64::try_from(task.sets.train.classes().len()).unwrap_or(i64::MAX)];
+        let head = Mlp::new(&root.sub("head"), &widths, Activation::Relu, Init::Torch);
+        Ok(Self { encoder, decoder, head, space, anchors: anchors.shallow_clone(), params })
+    }
+
+    /// What decoder and head read: z `[B, Z]` or r `[B, A]`.
+    fn read(&self, x: &Tensor) -> Tensor {
+        if self.space == Space::Absolute {
+            return self.encoder.forward(x);
+        }
+        let b = x.size()[0];
+        let both = self.encoder.forward(&Tensor::cat(&[x, &self.anchors], 0)); // [B + A, Z]
+        let both = if self.space == Space::PostHoc { both.detach() } else { both };
+        relative(&both.narrow(0, 0, b), &both.narrow(0, b, self.anchors.size()[0]))
+    }
+
+    fn reconstruct(&self, read: &Tensor) -> Tensor {
+        self.decoder.forward(read).tanh()
+    }
+}
+
+impl Objective for Network {
+    fn loss(&self, batch: &Batch, _: &At) -> Terms {
+        let read = self.read(&batch.x);
+        let error = (self.reconstruct(&read) - &batch.x).square().mean(Kind::Float);
+        let Some(y) = &batch.y else { panic!("the data has no classes; the head needs them") };
+        let named = self.head.forward(&read.detach()).cross_entropy_for_logits(y);
+        Terms(vec![("reconstruction".into(), error), ("classification".into(), named)])
+    }
+
+    fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+/// The configuration with its data.
+struct Task {
+    config: Config,
+    sets: Opened,
+}
+
+fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
+    let config: Config = recipe.config(budget)?;
+    let sets = config.data.open()?;
+    let (settings, data) = (json!(config), sets.fingerprints());
+    let task = Arc::new(Task { config, sets });
+    let arm = |name, what, space| {
+        let task = task.clone();
+        Arm::new(name, what, move |ctx| task.stitch(ctx, space))
+    };
+    Ok(Claim {
+        config: settings,
+        data,
+        arms: vec![
+            arm("absolute", "decoder and head read the latent itself", Space::Absolute),
+            arm("relative", "they read similarities to anchors; everything learns together", Space::Relative),
+            arm("post-hoc", "they read similarities over the frozen encoders of the absolute arm", Space::PostHoc),
+        ],
+    })
+}
+
+impl Task {
+    /// Trains the networks of a seed apart and exchanges their readers.
+    fn stitch(&self, ctx: &mut Context, space: Space) -> Result<Metrics, Error> {
+        let anchors = self.anchors(ctx.seed, ctx.device)?;
+        let first = ctx.seed * self.config.networks;
+        let seeds = first..first + self.config.networks;
+        let networks: Vec<Network> = seeds.map(|s| self.network(ctx, space, s, &anchors)).collect::<Result<_, _>>()?;
+        let _guard = tch::no_grad_guard();
+        let tests = self.sets.tests(ctx.device)?;
+        let reads: Vec<Tensor> = networks.iter().map(|n| n.read(&tests.x)).collect();
+        let mut sums = [[0.0; 2]; 2]; // [own, stitched] of [accuracy, mse]
+        for (i, read) in reads.iter().enumerate() {
+            for (j, network) in networks.iter().enumerate() {
+                let measured = measure(network, read, &tests);
+                let sum = &mut sums[usize::from(i != j)];
+                *sum = [sum[0] + measured[0], sum[1] + measured[1]];
+            }
+        }
+        let (own, pairs) = (networks.len() as f64, (networks.len() * (networks.len() - 1)) as f64);
+        let mut metrics = Metrics::new([
+            ("stitched_accuracy", sums[1][0] / pairs),
+            ("own_accuracy", sums[0][0] / own),
+            ("stitched_mse", sums[1][1] / pairs),
+            ("own_mse", sums[0][1] / own),
+        ]);
+        if ctx.seed == 0 {
+            let show = |network: &Network| network.reconstruct(&reads[0].narrow(0, 0, 12));
+            let rows = [tests.x.narrow(0, 0, 12), show(&networks[0]), show(&networks[1])];
+            let caption = "test pictures; through their own decoder; through the decoder of another training";
+            metrics.pictures.push(Picture::rows(caption, &rows)?);
+        }
+        Ok(metrics)
+    }
+
+    /// The anchors of a seed, the same for all its networks and arms: `[A, C, H, W]`.
+    fn anchors(&self, seed: u64, device: Device) -> Result<Tensor, Error> {
+        const POOL: u64 = 5000;
+        let pool: Vec<u64> = (0..self.sets.train.len().min(POOL)).collect();
+        let labels = pentimento_data::gather(self.sets.train.as_ref(), &pool)?.y;
+        Ok(self.sets.items(&stratified(&labels, self.config.anchors, seed), device)?.x)
+    }
+
+    fn network(&self, ctx: &mut Context, space: Space, seed: u64, anchors: &Tensor) -> Result<Network, Error> {
+        let train = |ctx: &mut Context, learner: &mut SingleLoss<Network>| {
+            let table = TrainTable::new(self.config.images, self.config.batch, self.config.lr);
+            ctx.train(learner, &self.sets.train, &table, seed).map(|_| ())
+        };
+        let fresh = |space, encoder| -> Result<_, Error> {
+            Ok(SingleLoss::new(Network::new(self, space, seed, anchors, encoder)?, Kind::Float))
+        };
+        if space == Space::Relative {
+            let mut learner = fresh(space, None)?;
+            train(ctx, &mut learner)?;
+            return Ok(learner.into_objective());
+        }
+        // The post-hoc arm stands on the networks of the absolute arm, so each of them is trained once.
+        let mut absolute = fresh(Space::Absolute, None)?;
+        ctx.base("autoencoder", &json!(self.config), seed, &mut absolute, train)?;
+        if space == Space::Absolute {
+            return Ok(absolute.into_objective());
+        }
+        let mut learner = fresh(space, Some(absolute.into_objective().encoder))?;
+        train(ctx, &mut learner)?;
+        Ok(learner.into_objective())
+    }
+}
+
+/// Accuracy and mean squared error of a network's readers on a representation of the test set.
+fn measure(network: &Network, read: &Tensor, tests: &Batch) -> [f64; 2] {
+    let right = tests.y.as_ref().map(|y| network.head.forward(read).argmax(1, false).eq_tensor(y));
+    let accuracy = right.map_or(f64::NAN, |r| r.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]));
+    let error = (network.reconstruct(read) - &tests.x).square().mean(Kind::Float).double_value(&[]);
+    [accuracy, error]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pentimento_claims::{Case, try_run};
+    use pentimento_core::Learner;
+    use pentimento_train::{Silent, State};
+
+    fn task(config: Config) -> Task {
+        let sets = config.data.open().unwrap();
+        Task { config, sets }
+    }
+
+    fn tiny() -> Task {
+        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 300 };
+        let small = Config { data, width: 4, latent: 8, anchors: 20, hidden: 16, batch: 20, ..Config::default() };
+        task(Config { images: 400, ..small })
+    }
+
+    fn gap(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    /// Two encoders that differ by a rotation and a scale: with relative representations their readers may be exchanged
+    /// exactly, with absolute ones not at all.
+    #[test]
+    fn a_rotated_and_scaled_encoder_reads_alike_relative_and_otherwise_absolute() {
+        let task = tiny();
+        let anchors = task.anchors(0, Device::Cpu).unwrap();
+        let _guard = tch::no_grad_guard();
+        for (space, alike) in [(Space::Absolute, false), (Space::Relative, true), (Space::PostHoc, true)] {
+            let network = Network::new(&task, space, 3, &anchors, None).unwrap();
+            let x = task.sets.tests(Device::Cpu).unwrap().x;
+            let before = network.read(&x);
+            let (q, _) = Tensor::linalg_qr(&pentimento_core::noise::init_normal(1, "q", &[8, 8]), "reduced");
+            for p in network.params.entries().iter().filter(|p| p.name.starts_with("encoder.out")) {
+                let moved = if p.tensor.dim() == 2 { q.matmul(&p.tensor) } else { q.mv(&p.tensor) };
+                p.tensor.shallow_clone().copy_(&(moved * 2.5));
+            }
+            let change = gap(&network.read(&x), &before);
+            assert!(if alike { change < 1e-5 } else { change > 0.1 }, "{space:?}: {change}");
+        }
+    }
+
+    /// Anchors are encoded at every step, and the encoder learns through them; post hoc nothing reaches it.
+    #[test]
+    fn gradients_pass_through_the_anchors_end_to_end_only() {
+        let task = tiny();
+        let anchors = task.anchors(0, Device::Cpu).unwrap().set_requires_grad(true);
+        let x = task.sets.items(&[400, 401, 402], Device::Cpu).unwrap().x;
+        let network = Network::new(&task, Space::Relative, 3, &anchors, None).unwrap();
+        network.read(&x).square().sum(Kind::Float).backward();
+        assert!(anchors.grad().abs().max().double_value(&[]) > 0.0);
+        let shared = Network::new(&task, Space::Absolute, 3, &anchors, None).unwrap();
+        let post_hoc = Network::new(&task, Space::PostHoc, 3, &anchors, Some(shared.encoder)).unwrap();
+        assert!(!post_hoc.read(&x).requires_grad());
+        assert!(post_hoc.params.entries().iter().all(|p| !p.name.starts_with("encoder")));
+    }
+
+    #[test]
+    fn all_networks_of_a_seed_share_anchors_of_the_training_data() {
+        let task = tiny();
+        let anchors = |seed| task.anchors(seed, Device::Cpu).unwrap();
+        assert_eq!(anchors(1), anchors(1));
+        assert_ne!(anchors(1), anchors(2));
+        assert_eq!(anchors(1).size(), [20, 1, 8, 8]);
+    }
+
+    #[test]
+    fn every_arm_runs_at_a_toy_size() {
+        let task = tiny();
+        for space in [Space::Absolute, Space::Relative, Space::PostHoc] {
+            let metrics = try_run(|ctx| task.stitch(ctx, space), 0, &mut Silent).unwrap();
+            assert_eq!((metrics.values.len(), metrics.pictures.len()), (4, 1));
+            let own = metrics.get("own_accuracy").unwrap();
+            assert!((0.0..=1.0).contains(&own) && metrics.get("stitched_mse").unwrap() > 0.0, "{metrics:?}");
+        }
+    }
+
+    /// The sizes of the paper, on pictures of the right shape drawn here so that it runs without data.
+    #[test]
+    fn the_paper_scale_network_takes_a_step() {
+        let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
+        assert_eq!((config.anchors, config.latent), (500, 500));
+        let sets = Sets { train: "sprites".into(), test: "sprites".into(), test_items: 4 };
+        let task = task(Config { data: sets, ..config });
+        let anchors = task.anchors(0, Device::Cpu).unwrap();
+        let mut learner =
+            SingleLoss::new(Network::new(&task, Space::Relative, 0, &anchors, None).unwrap(), Kind::Float);
+        let before = learner.params()[0].1.entries()[0].tensor.copy();
+        let mut state = State::new(&learner, &TrainTable::new(4, 4, 1e-3));
+        state.optimisers.lr = 1e-3;
+        let batch = task.sets.items(&[0, 1, 2, 3], Device::Cpu).unwrap();
+        let loss = learner.step(&batch, &At { seed: 0, step: 0, images: 0 }, &mut state.optimisers).total();
+        assert!(loss.double_value(&[]).is_finite());
+        assert!(gap(&before, &learner.params()[0].1.entries()[0].tensor) > 0.0);
+    }
+
+    #[test]
+    fn the_recipe_and_the_card_are_whole() {
+        assert!(METHOD.card().unwrap().how.contains("(section 3)"));
+        if Config::default().data.open().is_ok() {
+            assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 3);
+        } else {
+            println!("skipped: the claim's own data, no data folder");
+        }
+    }
+}

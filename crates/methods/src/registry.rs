@@ -1,0 +1,79 @@
+//! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
+
+use crate::{autoencoders, geometry};
+use pentimento_claims::{Error, Method};
+use pentimento_train::nearest;
+
+/// A part of the catalogue.
+pub struct Family {
+    /// Its folder, and its name in commands.
+    pub name: &'static str,
+    /// Its pages.
+    pub pages: &'static [&'static Method],
+}
+
+/// The families.
+pub const FAMILIES: &[Family] =
+    &[Family { name: "autoencoders", pages: AUTOENCODERS }, Family { name: "geometry", pages: GEOMETRY }];
+
+const AUTOENCODERS: &[&Method] = &[&autoencoders::vae::METHOD, &autoencoders::gumbel_softmax::METHOD];
+
+const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
+
+/// Every page.
+pub fn all() -> impl Iterator<Item = &'static Method> {
+    FAMILIES.iter().flat_map(|f| f.pages.iter().copied())
+}
+
+/// The page of a slug.
+///
+/// # Errors
+/// None of that name, with the nearest one.
+pub fn find(slug: &str) -> Result<&'static Method, Error> {
+    let slugs: Vec<&str> = all().map(|m| m.slug).collect();
+    let hint = || nearest(slug, &slugs).map_or(String::new(), |n| format!("; did you mean {n}?"));
+    all().find(|m| m.slug == slug).ok_or_else(|| Error::UnknownMethod { slug: slug.into(), hint: hint() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pentimento_claims::{Budget, Recipe};
+    use std::collections::BTreeSet;
+
+    /// What every page promises: a card, a recipe that parses at both budgets, a setting for each of its keys.
+    #[test]
+    fn every_page_has_a_card_and_a_recipe_that_fits_it() {
+        let mut seen = BTreeSet::new();
+        for family in FAMILIES {
+            for method in family.pages {
+                assert!(seen.insert(method.slug), "{} stands twice", method.slug);
+                assert_eq!(method.family, family.name);
+                let card = method.card().unwrap();
+                let (month, number) = card.arxiv.split_once('.').unwrap();
+                assert!(month.len() == 4 && (4..=5).contains(&number.len()) && card.year.len() == 4, "{card:?}");
+                let recipe = Recipe::of(method).unwrap();
+                let known: Vec<String> = (method.settings)().into_iter().map(|s| s.key).collect();
+                for table in [&recipe.small, &recipe.paper] {
+                    assert!(!table.is_empty(), "{}", method.slug);
+                    for key in table.keys() {
+                        assert!(
+                            known.iter().any(|k| k == key || k.starts_with(&format!("{key}."))),
+                            "{key}: {known:?}"
+                        );
+                    }
+                }
+                let budgets = [Budget::Small, Budget::Paper].map(|b| recipe.config::<toml::Table>(b));
+                assert!(budgets.iter().all(Result::is_ok));
+            }
+        }
+        assert!(seen.len() == all().count() && !seen.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_suggest() {
+        let say = |slug| find(slug).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(say("relative-rep").contains("did you mean relative-reps?"), "{}", say("relative-rep"));
+        assert_eq!(find("relative-reps").unwrap().family, "geometry");
+    }
+}

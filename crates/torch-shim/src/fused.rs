@@ -1,0 +1,199 @@
+//! Layers fused into one pass over memory, forward and backward, for f32 on the CPU.
+//!
+//! Each returns `None` where the kernels do not reach (another device or kind, forward-mode differentiation); the caller then
+//! composes the same layer of libtorch's operations. A second derivative always runs through those. Sums run in another order
+//! than libtorch's, so results agree to rounding; they do not depend on the number of threads.
+
+use crate::{check, pointers};
+use std::ffi::c_int;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
+    fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_adaln(
+        x: *mut C_tensor,
+        shift: *mut C_tensor,
+        scale: *mut C_tensor,
+        eps: f64,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
+    fn pshim_gated(x: *mut C_tensor, gate: *mut C_tensor, h: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_attention(qkv: *mut C_tensor, heads: i64, heads_first: c_int, y: *mut *mut C_tensor) -> c_int;
+}
+
+fn takes(all: &[&Tensor]) -> bool {
+    let all: Vec<Tensor> = all.iter().map(|t| t.shallow_clone()).collect();
+    let p = pointers(&all);
+    // SAFETY: live tensors borrowed for the call.
+    unsafe { pshim_fused_takes(p.as_ptr(), p.len()) != 0 }
+}
+
+/// The tensor that an entry point of the shim hands out.
+fn made(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> Tensor {
+    let mut out = std::ptr::null_mut();
+    check(call(&mut out)).unwrap_or_else(|e| panic!("fused layer: {e}"));
+    // SAFETY: the call succeeded, so `out` is a freshly allocated tensor that the returned value owns.
+    unsafe { Tensor::from_ptr(out) }
+}
+
+/// GELU in its tanh form, x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+///
+/// # Source
+/// Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2; as x / (1 + e^(-2 u)), which needs one exponential.
+pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
+    // SAFETY: a live tensor borrowed for the call.
+    takes(&[x]).then(|| made(|y| unsafe { pshim_gelu(x.as_ptr().cast_mut(), y) }))
+}
+
+/// Layer normalisation, then scale and shift per sample: `norm(x) (1 + scale) + shift`.
+///
+/// # Shapes
+/// - `x`: `[B, T, D]`; `shift`, `scale`: `[B, 1, D]`
+/// - returns: `[B, T, D]`
+pub fn adaln(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Option<Tensor> {
+    if !fits(x, shift) || !fits(x, scale) || !takes(&[x, shift, scale]) {
+        return None;
+    }
+    let (a, b, c) = (x.as_ptr().cast_mut(), shift.as_ptr().cast_mut(), scale.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
+    Some(made(|y| unsafe { pshim_adaln(a, b, c, eps, y) }))
+}
+
+/// A gated residual sum: `x + gate h`.
+///
+/// # Shapes
+/// - `x`, `h`: `[B, T, D]`; `gate`: `[B, 1, D]`
+/// - returns: `[B, T, D]`
+pub fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Option<Tensor> {
+    if x.size() != h.size() || !fits(x, gate) || !takes(&[x, gate, h]) {
+        return None;
+    }
+    let (a, b, c) = (x.as_ptr().cast_mut(), gate.as_ptr().cast_mut(), h.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
+    Some(made(|y| unsafe { pshim_gated(a, b, c, y) }))
+}
+
+/// Tokens up to which [`attention`] holds a head's whole table of weights in the cache.
+const FEW_TOKENS: i64 = 256;
+
+/// Attention of few tokens over fused queries, keys and values, a head at a time in the cache.
+///
+/// # Shapes
+/// - `qkv`: `[B, T, 3 D]`, T at most 256; rows `[3, heads, d]`, or `[heads, 3, d]` where `heads_first`
+/// - returns: `[B, T, D]`
+pub fn attention(qkv: &Tensor, heads: i64, heads_first: bool) -> Option<Tensor> {
+    let size = qkv.size();
+    let few = size.len() == 3 && (1..=FEW_TOKENS).contains(&size[1]) && heads > 0 && size[2] % (3 * heads) == 0;
+    if !few || !takes(&[qkv]) {
+        return None;
+    }
+    let x = qkv.as_ptr().cast_mut();
+    // SAFETY: a live tensor borrowed for the call, of the shape the kernel reads.
+    Some(made(|y| unsafe { pshim_attention(x, heads, c_int::from(heads_first), y) }))
+}
+
+/// Whether `v` is one row `[B, 1, D]` per sample of `x: [B, T, D]`.
+fn fits(x: &Tensor, v: &Tensor) -> bool {
+    let (x, v) = (x.size(), v.size());
+    x.len() == 3 && v == [x[0], 1, x[2]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// Fixed, rough numbers with a graph behind them.
+    fn leaf(size: &[i64], frequency: f64) -> Tensor {
+        let n: i64 = size.iter().product();
+        let x = (Tensor::arange(n, (Kind::Double, Device::Cpu)) * frequency).sin() * 2.0;
+        x.to_kind(Kind::Float).view(size).set_requires_grad(true)
+    }
+
+    fn gap(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    /// Value, gradients and gradients of a function of the gradients: fused against composed.
+    fn agree(name: &str, inputs: &[Tensor], fused: &dyn Fn(&[Tensor]) -> Tensor, plain: &dyn Fn(&[Tensor]) -> Tensor) {
+        let all = |f: &dyn Fn(&[Tensor]) -> Tensor| {
+            let y = f(inputs);
+            let mut out = vec![y.detach()];
+            let weights = Tensor::arange(y.numel() as i64, (Kind::Float, Device::Cpu)).cos().view(y.size().as_slice());
+            let first = Tensor::run_backward(&[(&y * &weights).sum(Kind::Float)], inputs, true, false);
+            out.extend(first);
+            let y = f(inputs);
+            let first = Tensor::run_backward(&[(&y * &weights).sum(Kind::Float)], inputs, true, true);
+            let sum = first.iter().map(|g| g.square().sum(Kind::Float)).reduce(|a, b| a + b).unwrap();
+            let second = Tensor::run_backward(&[sum], inputs, false, false);
+            // What the first derivative does not depend on has no second one.
+            out.extend(second.into_iter().zip(inputs).map(|(g, x)| if g.defined() { g } else { x.zeros_like() }));
+            out
+        };
+        for (i, (a, b)) in all(fused).iter().zip(all(plain)).enumerate() {
+            let scale = b.abs().max().double_value(&[]).max(1.0);
+            assert!(gap(a, &b) < 2e-5 * scale, "{name}, output {i}: {} of {scale}", gap(a, &b));
+        }
+        let _guard = tch::no_grad_guard();
+        assert!(gap(&fused(inputs), &plain(inputs)) < 1e-5, "{name} without a graph");
+    }
+
+    #[test]
+    fn gelu_equals_libtorch_with_two_derivatives() {
+        // Odd sizes reach the loops' tails; the factor reaches both flat ends.
+        for n in [1, 7, 1003, 40_001] {
+            agree("gelu", &[leaf(&[n], 0.7)], &|x| gelu_tanh(&(&x[0] * 4.0)).unwrap(), &|x| (&x[0] * 4.0).gelu("tanh"));
+        }
+        let x = Tensor::from_slice(&[f32::NAN, 100.0, -100.0, 0.0]);
+        let y = Vec::<f32>::try_from(gelu_tanh(&x).unwrap()).unwrap();
+        assert!(y[0].is_nan() && y[1] == 100.0 && y[2].abs() < 1e-30 && y[3] == 0.0, "{y:?}");
+    }
+
+    #[test]
+    fn adaln_and_gate_equal_their_composition_with_two_derivatives() {
+        for (b, t, d) in [(1, 1, 5), (2, 3, 16), (3, 17, 40)] {
+            // Shift, scale and gate as views of one projection, as a block makes them.
+            let inputs = [leaf(&[b, t, d], 0.7), leaf(&[b, 3 * d], 1.3), leaf(&[b, t, d], 2.1)];
+            let cut = |v: &[Tensor]| v[1].unsqueeze(1).chunk(3, -1);
+            agree("adaln", &inputs[..2], &|v| adaln(&v[0], &cut(v)[0], &cut(v)[1], 1e-6).unwrap(), &|v| {
+                let n = v[0].layer_norm([d], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
+                n * (&cut(v)[1] + 1.0) + &cut(v)[0]
+            });
+            agree("gated", &inputs, &|v| gated(&v[0], &cut(v)[2], &v[2]).unwrap(), &|v| &v[0] + &cut(v)[2] * &v[2]);
+        }
+    }
+
+    #[test]
+    fn attention_of_few_tokens_equals_the_textbook_with_two_derivatives() {
+        for (b, t, heads, head) in [(1, 1, 1, 1), (2, 5, 3, 4), (1, 17, 2, 20), (2, 64, 2, 32)] {
+            for heads_first in [false, true] {
+                let plain = |v: &[Tensor]| {
+                    let parts = if heads_first {
+                        v[0].view([b, t, heads, 3, head]).permute([3, 0, 2, 1, 4])
+                    } else {
+                        v[0].view([b, t, 3, heads, head]).permute([2, 0, 3, 1, 4])
+                    };
+                    let parts = parts.unbind(0);
+                    let s = parts[0].matmul(&parts[1].transpose(-1, -2)) / (head as f64).sqrt();
+                    s.softmax(-1, Kind::Float).matmul(&parts[2]).transpose(1, 2).reshape([b, t, heads * head])
+                };
+                let qkv = leaf(&[b, t, 3 * heads * head], 0.7);
+                agree("attention", &[qkv], &|v| attention(&v[0], heads, heads_first).unwrap(), &plain);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_kernels_do_not_reach_is_left_to_libtorch() {
+        let double = Tensor::zeros([2, 3, 8], (Kind::Double, Device::Cpu));
+        let float = double.to_kind(Kind::Float);
+        let row = |kind| Tensor::zeros([2, 1, 8], (kind, Device::Cpu));
+        assert!(gelu_tanh(&double).is_none() && gelu_tanh(&float).is_some());
+        assert!(adaln(&float, &row(Kind::Float), &row(Kind::BFloat16), 1e-6).is_none());
+        assert!(gated(&float, &row(Kind::Float).narrow(0, 0, 1), &float).is_none());
+        assert!(attention(&Tensor::zeros([1, 300, 6], (Kind::Float, Device::Cpu)), 1, false).is_none());
+        assert!(attention(&Tensor::zeros([1, 3, 10], (Kind::Float, Device::Cpu)), 1, false).is_none());
+    }
+}

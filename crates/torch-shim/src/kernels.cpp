@@ -1,0 +1,241 @@
+// The bodies of `kernels.h`. PSHIM_KERNELS names the table, PSHIM_LANES the floats of one vector; the loops are plain C++ that the
+// compiler turns into the instructions it was told to use, so every instruction set runs the same source.
+#include "kernels.h"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace {
+constexpr long LANES = PSHIM_LANES;
+typedef float Vec __attribute__((vector_size(LANES * sizeof(float))));
+
+inline Vec load(const float *p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store(float *p, Vec v) { std::memcpy(p, &v, sizeof v); }
+
+// e^x to about one unit in the last place for |x| <= 87, clamped beyond; NaN stays NaN. Range reduction by ln 2 in two parts and the
+// polynomial of Cephes' expf (Moshier).
+inline float exponential(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 87.0f ? 87.0f : x;
+  // Adding and subtracting 1.5 2^23 rounds to a whole number.
+  const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+  float r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int bits = (static_cast<int>(n) + 127) << 23;
+  return p * __builtin_bit_cast(float, bits);
+}
+
+// gelu(x) = x s with s = (1 + tanh u) / 2 = 1 / (1 + e^(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+constexpr float TWO_ROOT = 1.5957691216057308f, CUBIC = 0.044715f;
+
+inline float gate_of(float x) {
+  const float u2 = TWO_ROOT * (x + CUBIC * x * x * x);
+  return 1.0f / (1.0f + exponential(-u2));
+}
+
+void gelu(const float *x, float *y, long n) {
+#pragma omp simd
+  for (long i = 0; i < n; ++i) y[i] = x[i] * gate_of(x[i]);
+}
+
+void gelu_backward(const float *g, const float *x, float *dx, long n) {
+#pragma omp simd
+  for (long i = 0; i < n; ++i) {
+    const float s = gate_of(x[i]);
+    const float slope = TWO_ROOT * (1.0f + 3.0f * CUBIC * x[i] * x[i]);
+    dx[i] = g[i] * (s + x[i] * s * (1.0f - s) * slope);
+  }
+}
+
+void adaln(const float *x, const float *shift, const float *scale, float *y, float *mean, float *rstd, long tokens, long width, float eps) {
+  for (long t = 0; t < tokens; ++t, x += width, y += width) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (long d = 0; d < width; ++d) sum += x[d];
+    const float m = sum / width;
+    // The second pass reads from the cache, and its differences lose nothing to cancellation.
+    float squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
+    for (long d = 0; d < width; ++d) squares += (x[d] - m) * (x[d] - m);
+    const float r = 1.0f / std::sqrt(squares / width + eps);
+    mean[t] = m;
+    rstd[t] = r;
+#pragma omp simd
+    for (long d = 0; d < width; ++d) y[d] = (x[d] - m) * r * (1.0f + scale[d]) + shift[d];
+  }
+}
+
+void adaln_backward(const float *g, const float *x, const float *scale, const float *mean, const float *rstd, float *dx, float *dshift,
+                    float *dscale, long tokens, long width) {
+  std::fill(dshift, dshift + width, 0.0f);
+  std::fill(dscale, dscale + width, 0.0f);
+  for (long t = 0; t < tokens; ++t, g += width, x += width, dx += width) {
+    const float m = mean[t], r = rstd[t];
+    float sum = 0.0f, along = 0.0f;
+#pragma omp simd reduction(+ : sum, along)
+    for (long d = 0; d < width; ++d) {
+      const float n = (x[d] - m) * r, dn = g[d] * (1.0f + scale[d]);
+      dshift[d] += g[d];
+      dscale[d] += g[d] * n;
+      sum += dn;
+      along += dn * n;
+    }
+    sum /= width;
+    along /= width;
+#pragma omp simd
+    for (long d = 0; d < width; ++d) dx[d] = r * (g[d] * (1.0f + scale[d]) - sum - (x[d] - m) * r * along);
+  }
+}
+
+void gated(const float *x, const float *gate, const float *h, float *y, long tokens, long width) {
+  for (long t = 0; t < tokens; ++t, x += width, h += width, y += width) {
+#pragma omp simd
+    for (long d = 0; d < width; ++d) y[d] = x[d] + gate[d] * h[d];
+  }
+}
+
+void gated_backward(const float *g, const float *gate, const float *h, float *dh, float *dgate, long tokens, long width) {
+  std::fill(dgate, dgate + width, 0.0f);
+  for (long t = 0; t < tokens; ++t, g += width, h += width, dh += width) {
+#pragma omp simd
+    for (long d = 0; d < width; ++d) {
+      dgate[d] += g[d] * h[d];
+      dh[d] = g[d] * gate[d];
+    }
+  }
+}
+
+inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+
+// c [R, W LANES] = sum over p of a[r, p] b[p, :].
+template <int R, int W>
+inline void tile(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long depth) {
+  Vec sums[R][W] = {};
+  for (long p = 0; p < depth; ++p) {
+    Vec right[W];
+    for (int w = 0; w < W; ++w) right[w] = load(b + p * b_row + w * LANES);
+    for (int r = 0; r < R; ++r) {
+      const float left = a[r * a_row + p * a_step];
+      for (int w = 0; w < W; ++w) sums[r][w] += left * right[w];
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < W; ++w) store(c + r * c_row + w * LANES, sums[r][w]);
+}
+
+template <int W>
+inline void column(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long rows, long depth) {
+  long r = 0;
+  for (; r + 4 <= rows; r += 4) tile<4, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
+  for (; r < rows; ++r) tile<1, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
+}
+
+// c [rows, columns] = a b, columns a multiple of LANES; element (r, p) of a is a[r a_row + p a_step], so a may be a transpose.
+inline void product(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long rows, long columns,
+                    long depth) {
+  long j = 0;
+  for (; j + 2 * LANES <= columns; j += 2 * LANES) column<2>(a, a_row, a_step, b + j, b_row, c + j, c_row, rows, depth);
+  for (; j < columns; j += LANES) column<1>(a, a_row, a_step, b + j, b_row, c + j, c_row, rows, depth);
+}
+
+// Rows of a head, each padded with zeros to whole vectors.
+inline void rows_of(const float *x, long row, float *out, long tokens, long head, long wide) {
+  for (long t = 0; t < tokens; ++t) {
+    std::memcpy(out + t * wide, x + t * row, head * sizeof(float));
+    std::fill(out + t * wide + head, out + (t + 1) * wide, 0.0f);
+  }
+}
+
+// The transpose [head, tokens], padded likewise.
+inline void columns_of(const float *x, long row, float *out, long tokens, long head, long span) {
+  for (long d = 0; d < head; ++d) {
+    for (long t = 0; t < tokens; ++t) out[d * span + t] = x[t * row + d];
+    std::fill(out + d * span + tokens, out + (d + 1) * span, 0.0f);
+  }
+}
+
+// p [T, T padded] = softmax(q k^T scale) by rows; `kt` holds the transposed keys. The padding stays zero.
+inline void weights(const float *q, long row, const float *kt, float *p, long tokens, long head, long span, float scale) {
+  product(q, row, 1, kt, span, p, span, tokens, span, head);
+  for (long i = 0; i < tokens; ++i) {
+    float *s = p + i * span, top = s[0], sum = 0.0f;
+#pragma omp simd reduction(max : top)
+    for (long j = 0; j < tokens; ++j) top = s[j] > top ? s[j] : top;
+#pragma omp simd reduction(+ : sum)
+    for (long j = 0; j < tokens; ++j) {
+      s[j] = exponential((s[j] - top) * scale);
+      sum += s[j];
+    }
+    const float share = 1.0f / sum;
+#pragma omp simd
+    for (long j = 0; j < tokens; ++j) s[j] *= share;
+  }
+}
+
+long attention_scratch(long tokens, long head) {
+  const long wide = padded(head), span = padded(tokens);
+  return 2 * tokens * span + head * span + 3 * tokens * wide;
+}
+
+void attention(const float *q, const float *k, const float *v, long row, float *out, long out_row, long tokens, long head, float scale,
+               float *scratch) {
+  const long wide = padded(head), span = padded(tokens);
+  float *p = scratch, *kt = p + tokens * span, *values = kt + head * span, *mixed = values + tokens * wide;
+  columns_of(k, row, kt, tokens, head, span);
+  rows_of(v, row, values, tokens, head, wide);
+  weights(q, row, kt, p, tokens, head, span, scale);
+  product(p, span, 1, values, wide, mixed, wide, tokens, wide, tokens);
+  for (long t = 0; t < tokens; ++t) std::memcpy(out + t * out_row, mixed + t * wide, head * sizeof(float));
+}
+
+void attention_backward(const float *g, long g_row, const float *q, const float *k, const float *v, long row, float *dq, float *dk, float *dv,
+                        long tokens, long head, float scale, float *scratch) {
+  const long wide = padded(head), span = padded(tokens);
+  float *p = scratch, *ds = p + tokens * span, *turned = ds + tokens * span, *side = turned + head * span;
+  float *grads = side + tokens * wide, *out = grads + tokens * wide;
+  const auto write = [&](float *to) {
+    for (long t = 0; t < tokens; ++t) std::memcpy(to + t * row, out + t * wide, head * sizeof(float));
+  };
+  columns_of(k, row, turned, tokens, head, span);
+  weights(q, row, turned, p, tokens, head, span, scale);
+  rows_of(g, g_row, grads, tokens, head, wide);
+  // dv = p^T g
+  product(p, 1, span, grads, wide, out, wide, tokens, wide, tokens);
+  write(dv);
+  // ds = p (dp - sum over keys of p dp) scale, dp = g v^T
+  columns_of(v, row, turned, tokens, head, span);
+  product(grads, wide, 1, turned, span, ds, span, tokens, span, head);
+  for (long i = 0; i < tokens; ++i) {
+    const float *w = p + i * span;
+    float *s = ds + i * span, sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (long j = 0; j < tokens; ++j) sum += w[j] * s[j];
+#pragma omp simd
+    for (long j = 0; j < tokens; ++j) s[j] = w[j] * (s[j] - sum) * scale;
+  }
+  // dq = ds k, dk = ds^T q
+  rows_of(k, row, side, tokens, head, wide);
+  product(ds, span, 1, side, wide, out, wide, tokens, wide, tokens);
+  write(dq);
+  rows_of(q, row, side, tokens, head, wide);
+  product(ds, 1, span, side, wide, out, wide, tokens, wide, tokens);
+  write(dk);
+}
+} // namespace
+
+namespace pshim {
+extern const Kernels PSHIM_KERNELS = {gelu,           gelu_backward, adaln,     adaln_backward,     gated,
+                                      gated_backward, attention,     attention_backward, attention_scratch};
+} // namespace pshim

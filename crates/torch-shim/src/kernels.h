@@ -1,0 +1,32 @@
+// Kernels over ranges of rows, compiled once per instruction set; `fused.cpp` picks one table and runs it on all threads.
+#pragma once
+
+namespace pshim {
+
+struct Kernels {
+  // y = gelu(x), in its tanh form.
+  void (*gelu)(const float *x, float *y, long n);
+  // dx = g gelu'(x).
+  void (*gelu_backward)(const float *g, const float *x, float *dx, long n);
+  // One sample: y = (x - mean) rstd (1 + scale) + shift, x [T, D]; keeps mean and rstd per token.
+  void (*adaln)(const float *x, const float *shift, const float *scale, float *y, float *mean, float *rstd, long tokens, long width,
+                float eps);
+  // One sample: dx [T, D], dshift [D], dscale [D].
+  void (*adaln_backward)(const float *g, const float *x, const float *scale, const float *mean, const float *rstd, float *dx,
+                         float *dshift, float *dscale, long tokens, long width);
+  // One sample: y = x + gate h.
+  void (*gated)(const float *x, const float *gate, const float *h, float *y, long tokens, long width);
+  // One sample: dh = g gate, dgate = sum over tokens of g h.
+  void (*gated_backward)(const float *g, const float *gate, const float *h, float *dh, float *dgate, long tokens, long width);
+  // One head: out = softmax(q k^T scale) v. `scratch` holds attention_scratch floats.
+  void (*attention)(const float *q, const float *k, const float *v, long row, float *out, long out_row, long tokens, long head,
+                    float scale, float *scratch);
+  // One head: gradients of q, k, v, in rows `row` apart like q, k and v themselves.
+  void (*attention_backward)(const float *g, long g_row, const float *q, const float *k, const float *v, long row, float *dq, float *dk,
+                             float *dv, long tokens, long head, float scale, float *scratch);
+  // Floats of scratch for either.
+  long (*attention_scratch)(long tokens, long head);
+};
+
+extern const Kernels kernels_plain, kernels_avx2, kernels_avx512;
+} // namespace pshim

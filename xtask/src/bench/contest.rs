@@ -1,0 +1,339 @@
+//! One row: a short tournament finds each side's fastest configuration, then both run in turn.
+
+#![expect(clippy::print_stderr, reason = "a command line speaks")]
+
+use super::ratio::{Interval, interval, median};
+use super::rows::{Config, Row, setup};
+use super::side::Side;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long is measured.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// Most rounds of a match.
+    pub rounds: usize,
+    /// Rounds of the tournament.
+    pub trials: usize,
+    /// Seconds a turn should take at least; short iterations are repeated.
+    pub turn_s: f64,
+    /// Seconds after which a match ends, once it has an interval.
+    pub budget_s: f64,
+    /// Modes of `torch.compile` that are tried.
+    pub modes: &'static [&'static str],
+}
+
+/// Where and how the sides run.
+pub struct Place {
+    /// Folder of what both sides read.
+    pub scratch: PathBuf,
+    /// Threads of each side.
+    pub threads: usize,
+}
+
+/// Half-width of the interval at which a match ends.
+const PRECISE: f64 = 0.03;
+
+/// Rounds below which there is no interval.
+const FEWEST: usize = 6;
+
+/// Share of a turn during which the waiting side may compute: what it takes to notice, and no spinning.
+const IDLE_SHARE: f64 = 0.05;
+
+/// Seconds between turns, in which threads that wait at a barrier go to sleep.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// A configuration of a side with its time.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// Which of the peers; 0 for ours.
+    pub peer: usize,
+    /// The configuration.
+    pub config: Config,
+    /// Seconds an iteration.
+    pub seconds: f64,
+}
+
+/// A finished comparison of two configurations.
+pub struct Match {
+    /// Id and title of the row.
+    pub row: Row,
+    /// Why these two: `fastest`, or the precision they have in common.
+    pub pairing: &'static str,
+    /// Our configuration.
+    pub ours: Config,
+    /// The peer's.
+    pub theirs: Config,
+    /// The peer's name.
+    pub peer: String,
+    /// Seconds an iteration of both sides, round by round.
+    pub rounds: Vec<[f64; 2]>,
+    /// Of peer time over our time.
+    pub interval: Interval,
+}
+
+/// Results of a row.
+pub struct Outcome {
+    /// The fastest pair first, then pairs of equal precision.
+    pub matches: Vec<Match>,
+    /// Every configuration that was tried, as a sentence.
+    pub trials: Vec<String>,
+}
+
+/// Runs a row.
+///
+/// # Errors
+/// A side that fails in its plainest configuration, results that differ, a waiting side that computes.
+pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, effort: &Effort) -> Result<Outcome> {
+    // The peer's side writes what both read.
+    let first = peers.first_mut().context("no peer")?;
+    first.setup(&setup(&row.ask, &place.scratch, place.threads, &Config::PLAIN))?;
+    let reference = ready(row, ours, place, &Config::PLAIN, None)?;
+    let mut trials = Vec::new();
+    let mut own = tournament(row, ours, place, effort, &[], &reference, &mut trials)?;
+    let mut theirs = Vec::new();
+    for (i, peer) in peers.iter_mut().enumerate() {
+        let found = tournament(row, peer, place, effort, effort.modes, &reference, &mut trials)?;
+        theirs.extend(found.into_iter().map(|t| Timed { peer: i, ..t }));
+    }
+    own.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    theirs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let (mine, best) = (own.first().context("nothing of ours ran")?, theirs.first().context("no peer ran")?);
+    let mut pairs = vec![("fastest", mine, best)];
+    for precision in ["fp32", "bf16"] {
+        let of = |list: &'_ [Timed]| list.iter().position(|t| t.config.precision == precision);
+        if let (Some(a), Some(b)) = (of(&own), of(&theirs)) {
+            pairs.push((precision, &own[a], &theirs[b]));
+        }
+    }
+    let mut matches: Vec<Match> = Vec::new();
+    for (pairing, a, b) in pairs {
+        let name = peers[b.peer].name.clone();
+        let same = matches.iter().find(|m| m.ours == a.config && m.theirs == b.config && m.peer == name);
+        let (rounds, interval) = match same {
+            Some(m) => (m.rounds.clone(), m.interval),
+            None => duel(row, (ours, a), (&mut peers[b.peer], b), place, effort, &reference)?,
+        };
+        matches.push(Match {
+            row: row.clone(),
+            pairing,
+            ours: a.config,
+            theirs: b.config,
+            peer: name,
+            rounds,
+            interval,
+        });
+    }
+    Ok(Outcome { matches, trials })
+}
+
+/// Sets a side up and compares its results with the reference.
+fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: Option<&[f64]>) -> Result<Vec<f64>> {
+    side.setup(&setup(&row.ask, &place.scratch, place.threads, config))?;
+    let values = side.check(&place.scratch.join("checked"))?;
+    if let Some(reference) = reference {
+        let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
+        agree(&values, reference, tolerance)
+            .map_err(|why| Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)))?;
+    }
+    Ok(values)
+}
+
+/// Results that differ: no configuration to skip, but the end of the row.
+#[derive(Debug)]
+struct Unequal(String);
+
+impl std::fmt::Display for Unequal {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unequal {}
+
+/// Whether two lists are equal up to a share of the largest magnitude.
+fn agree(a: &[f64], b: &[f64], tolerance: f64) -> Result<(), String> {
+    if a.len() != b.len() {
+        return Err(format!("{} results, {} of the other side", a.len(), b.len()));
+    }
+    if b.is_empty() || !a.iter().chain(b).all(|v| v.is_finite()) {
+        return Err(format!("{} results, not all of them finite numbers", b.len()));
+    }
+    let scale = b.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    let gap = a.iter().zip(b).fold(0.0_f64, |m, (x, y)| m.max((x - y).abs()));
+    if gap <= tolerance * scale {
+        return Ok(());
+    }
+    Err(format!("results differ by {gap:.3e} where the largest is {scale:.3e}; {tolerance:.0e} of it is allowed"))
+}
+
+/// Times every configuration of a side: uncompiled ones, then each precision's fastest layout under each mode.
+fn tournament(
+    row: &Row,
+    side: &mut Side,
+    place: &Place,
+    effort: &Effort,
+    modes: &[&'static str],
+    reference: &[f64],
+    trials: &mut Vec<String>,
+) -> Result<Vec<Timed>> {
+    let mut found: Vec<Timed> = Vec::new();
+    let mut attempt = |config: Config, found: &mut Vec<Timed>| -> Result<()> {
+        let outcome = trial(row, side, place, effort, &config, reference);
+        let what = format!("{} {}: {}", row.id, side.name, config.words(row.choice));
+        let said = match outcome {
+            Ok(seconds) => {
+                found.push(Timed { peer: 0, config, seconds });
+                format!("{what}: {:.3} ms", seconds * 1e3)
+            }
+            Err(error) if error.is::<Unequal>() || config.compile == "eager" => return Err(error),
+            Err(error) => format!("{what}: does not run: {error:#}"),
+        };
+        eprintln!("  {said}");
+        trials.push(said);
+        Ok(())
+    };
+    for config in Config::eager(row.choice) {
+        attempt(config, &mut found)?;
+    }
+    if row.choice != super::rows::Choice::Plain {
+        for precision in ["fp32", "bf16"] {
+            let of = found.iter().filter(|t| t.config.precision == precision);
+            let Some(best) = of.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map(|t| t.config) else { continue };
+            for &compile in modes {
+                attempt(Config { compile, ..best }, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Seconds an iteration of one configuration: the median of a few turns.
+fn trial(
+    row: &Row,
+    side: &mut Side,
+    place: &Place,
+    effort: &Effort,
+    config: &Config,
+    reference: &[f64],
+) -> Result<f64> {
+    ready(row, side, place, config, Some(reference))?;
+    let n = repeats(side, effort)?;
+    let times = (0..effort.trials).map(|_| Ok(side.run(n)? / n as f64)).collect::<Result<Vec<_>>>()?;
+    median(&times).context("no trials")
+}
+
+/// Iterations that make up a turn; they also warm the side up.
+fn repeats(side: &mut Side, effort: &Effort) -> Result<usize> {
+    side.run(1)?;
+    let once = side.run(1)?;
+    let n = (effort.turn_s / once).ceil().clamp(1.0, 1000.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=1000")]
+    Ok(n as usize)
+}
+
+/// Both sides in turn until the interval is narrow, the rounds are done or time is up.
+fn duel(
+    row: &Row,
+    (ours, a): (&mut Side, &Timed),
+    (theirs, b): (&mut Side, &Timed),
+    place: &Place,
+    effort: &Effort,
+    reference: &[f64],
+) -> Result<(Vec<[f64; 2]>, Interval)> {
+    ready(row, ours, place, &a.config, Some(reference))?;
+    ready(row, theirs, place, &b.config, Some(reference))?;
+    let (na, nb) = (repeats(ours, effort)?, repeats(theirs, effort)?);
+    let (mut rounds, start) = (Vec::new(), Instant::now());
+    loop {
+        let our_time = turn(ours, theirs, na)?;
+        let peer_time = turn(theirs, ours, nb)?;
+        rounds.push([our_time, peer_time]);
+        let ratios: Vec<f64> = rounds.iter().map(|[o, p]| p / o).collect();
+        let Some(interval) = interval(&ratios) else { continue };
+        let late = start.elapsed().as_secs_f64() > effort.budget_s && rounds.len() >= FEWEST;
+        if interval.half_width() <= PRECISE || rounds.len() >= effort.rounds.max(FEWEST) || late {
+            return Ok((rounds, interval));
+        }
+    }
+}
+
+/// Seconds an iteration of one side while the other sleeps.
+fn turn(active: &mut Side, waiting: &Side, n: usize) -> Result<f64> {
+    sleep(PAUSE);
+    let before = waiting.processor_s();
+    let seconds = active.run(n)?;
+    if let (Some(before), Some(after)) = (before, waiting.processor_s()) {
+        // The clock of processor time ticks every 10 ms.
+        let used = after - before;
+        ensure!(used <= 0.02 + IDLE_SHARE * seconds, "{} computed for {used:.2} s of the other's turn", waiting.name);
+    }
+    if !seconds.is_finite() {
+        bail!("{}: {n} iterations took {seconds} s", active.name);
+    }
+    Ok(seconds / n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rows::Choice;
+    use std::process::Command;
+
+    #[test]
+    fn results_agree_up_to_a_share_of_the_largest() {
+        assert_eq!(agree(&[100.0, 1.0], &[100.0, 1.09], 1e-3), Ok(()));
+        assert!(agree(&[100.0, 1.0], &[100.0, 1.11], 1e-3).unwrap_err().contains("differ by 1.1"));
+        assert!(agree(&[f64::NAN, 1.0], &[1.0, 1.0], 1.0).is_err());
+        assert!(agree(&[], &[], 1.0).is_err());
+        assert!(agree(&[1.0], &[1.0, 2.0], 1.0).unwrap_err().contains("1 results, 2 of"));
+        assert!(agree(&[0.0], &[f64::INFINITY], 1.0).is_err());
+    }
+
+    /// A side in shell whose iterations take a fixed time by its own account, and whose results are a number.
+    fn fake(folder: &std::path::Path, name: &str, ms: usize, result: &str) -> Side {
+        let script = format!(
+            "while read -r command rest; do case $command in setup) echo 'ready {{}}';; \
+             check) printf '{result}' > \"$rest\"; echo 'checked 1';; \
+             run) echo \"seconds $(( rest * {ms} ))e-3\";; *) exit 0;; esac; done"
+        );
+        Side::start(name, Command::new("sh").args(["-c", &script]), &folder.join(name)).unwrap()
+    }
+
+    const ONE: &str = r"\000\000\000\000\000\000\360\077";
+    const TWO: &str = r"\000\000\000\000\000\000\000\100";
+
+    fn row() -> Row {
+        let ask = serde_json::json!({"work": "fake", "shared": "fake"});
+        Row { id: "0", title: "a fake", ask, tolerance: [1e-3; 2], choice: Choice::Plain }
+    }
+
+    fn effort() -> Effort {
+        Effort { rounds: 40, trials: 1, turn_s: 0.01, budget_s: 60.0, modes: &[] }
+    }
+
+    #[test]
+    fn a_peer_that_takes_three_times_as_long_has_ratio_three() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { scratch: folder.path().into(), threads: 1 };
+        let (mut ours, slow) = (fake(folder.path(), "ours", 10, ONE), fake(folder.path(), "slow", 90, ONE));
+        let mut peers = [slow, fake(folder.path(), "fast", 30, ONE)];
+        let outcome = contest(&row(), &mut ours, &mut peers, &place, &effort()).unwrap();
+        let m = &outcome.matches[0];
+        assert_eq!((m.peer.as_str(), m.rounds.len()), ("fast", FEWEST));
+        assert!((m.interval.median - 3.0).abs() < 1e-9 && m.interval.half_width() < 1e-9, "{:?}", m.interval);
+        // The tournament of a row without choices is one trial a side; equal precision is the same match.
+        assert_eq!((outcome.trials.len(), outcome.matches.len()), (3, 2));
+    }
+
+    #[test]
+    fn unequal_results_end_the_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { scratch: folder.path().into(), threads: 1 };
+        let (mut ours, theirs) = (fake(folder.path(), "ours", 10, ONE), fake(folder.path(), "theirs", 10, TWO));
+        let said = contest(&row(), &mut ours, &mut [theirs], &place, &effort()).err().unwrap().to_string();
+        assert!(said.contains("row 0: theirs") && said.contains("differ by 1.0"), "{said}");
+    }
+}

@@ -1,0 +1,50 @@
+//! What a result is a result of: machine, versions, revision, day.
+
+use crate::repo::Repo;
+use std::fs;
+use std::process::Command;
+
+/// First line that a program prints; `unknown` if it does not run.
+fn said(program: &str, arguments: &[&str], repo: &Repo) -> String {
+    let output = Command::new(program).args(arguments).current_dir(&repo.root).output();
+    let text = output.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+    text.and_then(|t| t.lines().next().map(String::from)).unwrap_or_else(|| "unknown".into())
+}
+
+/// The processor's name and its number of threads.
+pub fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':'));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {threads} threads", name.map_or("unknown processor", |(_, n)| n.trim()))
+}
+
+/// The revision, marked when the tree differs from it.
+pub fn revision(repo: &Repo) -> String {
+    let revision = said("git", &["rev-parse", "--short=12", "HEAD"], repo);
+    let changed = said("git", &["status", "--porcelain"], repo) != "unknown";
+    if changed { format!("{revision} with changes") } else { revision }
+}
+
+/// The folder name of today's run here, `<date>-<machine>`.
+pub fn folder(repo: &Repo) -> String {
+    format!("{}-{}", said("date", &["+%F"], repo), slug(&processor()))
+}
+
+/// Lower case, digits and single hyphens.
+fn slug(text: &str) -> String {
+    let plain: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_a_folder_name() {
+        assert_eq!(slug("AMD EPYC(TM) 9R14, 2 threads"), "amd-epyc-tm-9r14-2-threads");
+        assert!(processor().ends_with("threads"));
+    }
+}
