@@ -334,19 +334,18 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Drops every event beyond `last_step`, and torn ends, from all event files of a folder, each all or nothing. Returns
+/// Drops every event that is not to be kept, and torn ends, from all event files of a folder, each all or nothing. Returns
 /// how many were dropped. Files that need no cut are not touched.
 ///
 /// # Errors
 /// When a file cannot be read or rewritten, or is damaged before its end.
-pub fn cut_back(folder: &Path, last_step: i64) -> Result<usize> {
+pub fn cut_back(folder: &Path, keep: &dyn Fn(&Event) -> bool) -> Result<usize> {
     let mut dropped = 0;
     for path in files(folder)? {
         let bytes = fs::read(&path).map_err(|e| Error::os(&path, "read", e))?;
         let (records, torn_at) = records(&path, &bytes)?;
         let all = records.len();
-        let kept: Vec<&[u8]> =
-            records.iter().filter(|(_, events)| events.iter().all(|e| e.step <= last_step)).map(|(r, _)| *r).collect();
+        let kept: Vec<&[u8]> = records.iter().filter(|(_, events)| events.iter().all(keep)).map(|(r, _)| *r).collect();
         if kept.len() < all || torn_at.is_some() {
             dropped += all - kept.len() + usize::from(torn_at.is_some());
             write_atomic(&path, |w| kept.iter().try_for_each(|r| w.write_all(r)))?;
@@ -363,12 +362,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the event file of a run, or goes on after its checkpoint at `last_step`: what is beyond it is cut first.
+    /// Begins the event file of a run, or goes on with what is to be kept of it: the rest is cut first.
     ///
     /// # Errors
     /// As [`cut_back`], or when the file cannot be written.
-    pub fn resume(folder: &Path, last_step: i64) -> Result<Self> {
-        cut_back(folder, last_step)?;
+    pub fn resume(folder: &Path, keep: &dyn Fn(&Event) -> bool) -> Result<Self> {
+        cut_back(folder, keep)?;
         let now = now();
         let path = match files(folder)?.pop() {
             Some(path) => path,
@@ -507,7 +506,7 @@ mod tests {
     #[test]
     fn resuming_leaves_no_step_twice_and_no_torn_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut w = Writer::resume(dir.path(), 0).unwrap();
+        let mut w = Writer::resume(dir.path(), &|_| true).unwrap();
         let path = w.path().to_owned();
         for step in 1..=5 {
             w.scalar(step, "train/loss", 1.0 / step as f32).unwrap();
@@ -519,7 +518,7 @@ mod tests {
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let torn = read(&path).unwrap();
         assert_eq!((torn.events.len(), torn.torn_at.is_some()), (6, true));
-        let mut w = Writer::resume(dir.path(), 3).unwrap();
+        let mut w = Writer::resume(dir.path(), &|e| e.step <= 3).unwrap();
         assert_eq!(w.path(), path);
         for step in 4..=6 {
             w.scalar(step, "train/loss", 0.0).unwrap();
@@ -536,7 +535,7 @@ mod tests {
         let path = dir.path().join("events.out.tfevents.1.h.1.0");
         for len in [0, 1, 11, 12, 40, 41, 100, SMALL.len()] {
             fs::write(&path, &SMALL[..len]).unwrap();
-            let mut w = Writer::resume(dir.path(), 1).unwrap();
+            let mut w = Writer::resume(dir.path(), &|e| e.step <= 1).unwrap();
             w.scalar(2, "x", 2.0).unwrap();
             w.flush().unwrap();
             let read = read(&path).unwrap();
@@ -554,7 +553,7 @@ mod tests {
         bytes[50] ^= 1;
         let said = from_bytes(Path::new("e"), &bytes).unwrap_err().to_string();
         assert!(said.starts_with("e: byte 40: the checksum of a record"), "{said}");
-        assert!(Writer::resume(tempfile::tempdir().unwrap().path(), 0).unwrap().image(1, "x", b"GIF").is_err());
+        assert!(Writer::resume(tempfile::tempdir().unwrap().path(), &|_| true).unwrap().image(1, "x", b"GIF").is_err());
     }
 
     proptest! {

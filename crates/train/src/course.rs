@@ -199,6 +199,11 @@ impl State {
     }
 }
 
+/// Whether something that happens every so many images falls between two positions; never for 0.
+pub(crate) fn due(every: u64, before: u64, now: u64) -> bool {
+    every > 0 && before.div_euclid(every) < now.div_euclid(every)
+}
+
 /// Trains from where the state stands to the end of the course.
 ///
 /// # Errors
@@ -224,7 +229,7 @@ pub fn walk(
             return Err(state.nonfinite_error(learner, diary.last_good()));
         }
         let now = state.images;
-        let crossed = |every: u64| every > 0 && before.div_euclid(every) < now.div_euclid(every);
+        let crossed = |every| due(every, before, now);
         let last = now >= t.images;
         if tick.elapsed().as_secs_f64() > 0.5 || last {
             let rate = (now - ticked) as f64 / tick.elapsed().as_secs_f64();
@@ -234,7 +239,10 @@ pub fn walk(
         if crossed(t.log_images) || last {
             let rate = (now - line.1) as f64 / line.0.elapsed().as_secs_f64();
             diary.log(learner, state, rate)?;
-            state.window = Window::default();
+            // A line that only the end of the course called for leaves the window open, in case the course grows longer.
+            if crossed(t.log_images) {
+                state.window = Window::default();
+            }
             line = (Instant::now(), now);
         }
         if crossed(t.validate_images) || last {

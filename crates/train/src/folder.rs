@@ -1,6 +1,7 @@
 use crate::Error;
+use pentimento_io::events::{self, What};
 use pentimento_io::lock::Lock;
-use pentimento_io::{atomic, events, jsonl};
+use pentimento_io::{atomic, jsonl};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +15,45 @@ pub struct RunFolder {
     _lock: Lock,
 }
 
+/// How much of what a run wrote down stays when it goes on: all before a number of images, and there what is named.
+///
+/// The end of a run is logged, validated and drawn though nothing of it is due. When the run is made longer, that would
+/// be more than an unbroken run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Images seen.
+    pub images: u64,
+    /// The line of the log.
+    pub log: bool,
+    /// The validation loss.
+    pub validation: bool,
+    /// The pictures.
+    pub picture: bool,
+}
+
+impl Kept {
+    /// Everything up to a number of images.
+    pub fn whole(images: u64) -> Self {
+        Self { images, log: true, validation: true, picture: true }
+    }
+
+    fn holds(&self, images: u64, tag: &str) -> bool {
+        let here = match tag {
+            "train" => self.log,
+            "val" => self.validation,
+            "samples" => self.picture,
+            _ => true,
+        };
+        images < self.images || images == self.images && here
+    }
+}
+
 impl RunFolder {
-    /// Makes or takes over a folder, and cuts everything back that was logged after `images`.
+    /// Makes or takes over a folder, and cuts everything back that is not kept.
     ///
     /// # Errors
     /// A second writer, an unwritable folder, a full disk.
-    pub fn open(path: &Path, images: u64, lock: Lock) -> Result<Self, Error> {
+    pub fn open(path: &Path, kept: Kept, lock: Lock) -> Result<Self, Error> {
         atomic::sweep(path)?;
         for sub in ["checkpoints", "samples"] {
             make(&path.join(sub))?;
@@ -27,14 +61,21 @@ impl RunFolder {
         }
         let stats = path.join("stats.jsonl");
         if stats.exists() {
-            jsonl::cut_back(&stats, |line| line["images"].as_u64().is_some_and(|n| n <= images))?;
+            let tag = |line: &Value| line["kind"].as_str().unwrap_or_default().to_owned();
+            jsonl::cut_back(&stats, |line| line["images"].as_u64().is_some_and(|n| kept.holds(n, &tag(line))))?;
         }
         for (at, file) in numbered(&path.join("samples"), "png") {
-            if at > images {
+            if !kept.holds(at, "samples") {
                 remove(&file)?;
             }
         }
-        let events = events::Writer::resume(path, step(images))?;
+        let events = events::Writer::resume(path, &|event| {
+            let tag = match &event.what {
+                What::Scalar { tag, .. } | What::Image { tag, .. } => tag.split('/').next().unwrap_or_default(),
+                _ => "",
+            };
+            u64::try_from(event.step).is_ok_and(|n| kept.holds(n, tag))
+        })?;
         let stats = jsonl::Writer::open(&stats)?;
         Ok(Self { path: path.into(), events, stats, _lock: lock })
     }

@@ -200,6 +200,9 @@ fn meta(recipe: Recipe, signature: Signature, from: &Path) -> Meta {
     }
 }
 
+/// Their names for one of our tensors.
+type Names = dyn Fn(&str) -> Vec<String>;
+
 /// Published weights, and which of them were asked for.
 struct File {
     weights: Weights,
@@ -213,7 +216,7 @@ impl File {
         let params = model.params();
         let config = &model.recipe.network;
         let classes = i64::try_from(model.classes()).unwrap_or(i64::MAX);
-        let theirs: Box<dyn Fn(&str) -> Vec<String>> = match config {
+        let theirs: Box<Names> = match config {
             NetworkConfig::Dit(_) => Box::new(dit_names),
             NetworkConfig::Unet(c) => {
                 let plan = c.plan(model.signature.input, classes)?;

@@ -34,7 +34,7 @@ pub use course::{Course, Diary, State, Walked, walk};
 pub use draw::{Drawing, Drawn, Model, PictureText, bytes, default_out, is_run};
 pub use ema::Ema;
 pub use error::Error;
-pub use folder::RunFolder;
+pub use folder::{Kept, RunFolder};
 pub use import::{Classes, Imported, InputTable, Sheet, import};
 pub use judge::{Judgement, SweepPoint, judge, read_judgement};
 pub use model::{Learned, learner};

@@ -1,6 +1,7 @@
 use crate::checkpoint::{self, Checkpoint, Meta};
-use crate::course::{Course, Diary, State, Walked, walk};
+use crate::course::{Course, Diary, State, Walked, due, walk};
 use crate::draw::{Drawing, Model};
+use crate::folder::Kept;
 use crate::{Ema, Error, Monitor, Plan, RunFolder, model};
 use pentimento_core::{At, Draw, Learner};
 use pentimento_data::{Augment, Loader, LoaderConfig};
@@ -32,10 +33,11 @@ pub fn train(plan: &Plan, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
         monitor.say(&line);
     }
     let mut run = Run::new(plan)?;
-    if let Some(saved) = &saved {
-        run.resume(saved, monitor)?;
-    }
-    let mut folder = RunFolder::open(&plan.outdir, run.state.images, lock)?;
+    let kept = match &saved {
+        Some(saved) => run.resume(saved, monitor)?,
+        None => Kept::whole(0),
+    };
+    let mut folder = RunFolder::open(&plan.outdir, kept, lock)?;
     let text = serde_json::to_string_pretty(&plan.json()).unwrap_or_default();
     pentimento_io::atomic::write_bytes(&plan.outdir.join("plan.json"), text.as_bytes())?;
     let toml = toml::to_string(&plan.recipe).unwrap_or_default();
@@ -59,7 +61,7 @@ impl<'a> Run<'a> {
         Ok(Self { plan, learner, state, validation })
     }
 
-    fn resume(&mut self, saved: &Checkpoint, monitor: &mut dyn Monitor) -> Result<(), Error> {
+    fn resume(&mut self, saved: &Checkpoint, monitor: &mut dyn Monitor) -> Result<Kept, Error> {
         if let Some(difference) = self.difference(&saved.meta) {
             return Err(Error::OtherPlan { path: self.plan.outdir.clone(), difference });
         }
@@ -87,7 +89,17 @@ impl<'a> Run<'a> {
         if m.numerics != pentimento_core::NUMERICS {
             monitor.say("an older version of the arithmetic began this run: the last bits will differ");
         }
-        Ok(())
+        let (t, before) = (&m.recipe.train, m.images.saturating_sub(m.recipe.train.batch as u64));
+        if self.plan.recipe.train.images <= m.images {
+            return Ok(Kept::whole(m.images));
+        }
+        // By the cadences of the run that wrote them: they may be other ones now.
+        Ok(Kept {
+            images: m.images,
+            log: due(t.log_images, before, m.images),
+            validation: due(t.validate_images, before, m.images),
+            picture: due(t.sample_images, before, m.images),
+        })
     }
 
     /// The first setting that makes this another run. Length, cadences, retention and loader threads may change.

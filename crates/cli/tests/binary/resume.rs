@@ -62,6 +62,27 @@ fn ctrl_c_saves_and_the_same_command_continues() {
 }
 
 #[test]
+fn a_finished_run_made_longer_equals_one_that_was_never_shorter() {
+    let t = Scratch::new();
+    let straight = t.train("straight", "");
+    // 1104 images: nothing is due there, but the end is logged, validated, drawn and saved.
+    t.train("r", "--set train.images=1104");
+    assert_eq!(stats(&t.path("r")).iter().filter(|l| l["images"] == 1104).count(), 2);
+    assert_eq!(names(&t.path("r/samples")), ["000001104.png"]);
+    // The same length again changes nothing.
+    t.train("r", "--set train.images=1104");
+    assert_eq!(stats(&t.path("r")).iter().filter(|l| l["images"] == 1104).count(), 2);
+    let longer = t.run("train tiny.toml --outdir r");
+    assert!(longer.err.contains("resuming at 1104 of 1600 images"), "{longer:?}");
+    assert_eq!(longer.weights(), straight);
+    assert_same_history(&t.path("straight"), &t.path("r"));
+    // Where the end fell on a line of the log, that line stays.
+    t.train("even", "--set train.images=800");
+    assert_eq!(t.train("even", ""), straight);
+    assert_same_history(&t.path("straight"), &t.path("even"));
+}
+
+#[test]
 fn a_second_writer_is_told_who_the_first_is() {
     let t = Scratch::new();
     let train = "train tiny.toml --outdir r --set train.log_images=8 --set train.images=100000";
