@@ -199,5 +199,7 @@ pub fn open_for(model: &Model, name: &str, px: usize) -> Result<Arc<dyn Dataset>
     };
     let mut options = plan::open_options(&model.recipe);
     options.px = edge;
+    // How much of its data a run learned from is no limit of what can be read.
+    options.limit = 0;
     Ok(pentimento_data::open(name, &options)?.data)
 }

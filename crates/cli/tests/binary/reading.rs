@@ -43,8 +43,9 @@ fn features_are_probed_beside_pixels_and_a_random_network() {
         let [value, low, high] = ["value", "low", "high"].map(|key| gain[key].as_f64().unwrap());
         assert!((value - (score(0) - score(other))).abs() < 1e-9 && low <= value && value <= high, "{gain}");
     }
-    // Pixels of handwritten digits are readable by a linear probe; 10 classes, 120 test items.
-    assert!(score(1) > 0.8 && found["items"] == serde_json::json!([200, 80, 120]), "{found}");
+    // Pixels of handwritten digits are readable by a linear probe. All 400 items are read, though the run learned from 200.
+    let items: u64 = found["items"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert!(score(1) > 0.8 && items == 400, "{found}");
 
     // Both formats hold the same numbers; the baselines are the items and the network before its training.
     done(t.run("encode r digits -n 400 --pool grid2 --out same.npz"));

@@ -63,7 +63,7 @@ fn a_closed_choice_lists_its_names_and_the_nearest() {
         ("diffusion.weighting=minsnr", &["unknown weighting", "did you mean min_snr?"]),
         ("diffusion.times=logitnormal", &["unknown ", "did you mean logit_normal?"]),
         ("train.schedule=cosin", &["unknown variant `cosin`", "did you mean `cosine`?"]),
-        ("network=DiT-S/3", &["DiT-S/3", "the nearest choice is DiT-S/"]),
+        ("network=DiT-X/2", &["DiT-X/2 is unknown", "the nearest choice is DiT-S/2"]),
     ];
     for (set, words) in recipe {
         t.run(&format!("train tiny.toml --set {set}")).refused(2, words);
