@@ -201,7 +201,6 @@ pub fn open_options(recipe: &Recipe) -> Open {
         px: d.px,
         skip_bad: d.skip_bad,
         limit: d.limit,
-        ..Open::default()
     }
 }
 

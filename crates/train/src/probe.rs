@@ -109,7 +109,7 @@ pub fn probe_run(
         })?;
         let theirs = best(&random, &mut |_, _, _| {})?;
         if let (Some(ours), Some(theirs)) = (ours, theirs) {
-            report.compare(target, ours, Some((fit(&trained.pixels, PIXELS.into())?, theirs.as_random())))?;
+            report.compare(target, ours, Some((fit(&trained.pixels, PIXELS.into())?, theirs.of_random())))?;
         }
     }
     Ok(report)
@@ -140,7 +140,7 @@ pub fn probe_features(table: &Table, targets: &[String], config: &ProbeConfig) -
         let beside = table
             .baselines
             .as_ref()
-            .map(|b| -> Result<_, Error> { Ok((fit(&b.pixels, PIXELS)?, fit(&b.random, &place)?.as_random())) });
+            .map(|b| -> Result<_, Error> { Ok((fit(&b.pixels, PIXELS)?, fit(&b.random, &place)?.of_random())) });
         report.compare(&target, ours, beside.transpose()?)?;
     }
     Ok(report)
@@ -161,7 +161,7 @@ struct Fit {
 }
 
 impl Fit {
-    fn as_random(self) -> Self {
+    fn of_random(self) -> Self {
         Self { features: format!("random network, {}", self.features), ..self }
     }
 
