@@ -2,7 +2,7 @@
 
 use crate::verdict::{Direction, Kind, Rule, Scale};
 use crate::{Error, Method};
-use pentimento_train::nearest;
+use pentimento_core::nearest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

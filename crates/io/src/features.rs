@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -164,6 +165,13 @@ impl Features {
     /// # Errors
     /// As [`Features::read_parquet`].
     pub fn parquet_from(source: &Source, limits: &Limits) -> Result<Self> {
+        // The decoder asserts what it finds in damaged pages. No state outlives the attempt, so the panic is an error here.
+        catch_unwind(AssertUnwindSafe(|| Self::decoded(source, limits))).unwrap_or_else(|_| {
+            Err(Error::bad(source.path(), "table", "not a valid Parquet table (its pages do not decode)", ADVICE))
+        })
+    }
+
+    fn decoded(source: &Source, limits: &Limits) -> Result<Self> {
         let path = source.path();
         let bad =
             |e: &dyn std::fmt::Display| Error::bad(path, "table", format!("not a valid Parquet table ({e})"), ADVICE);

@@ -2,7 +2,7 @@
 
 use crate::{autoencoders, geometry};
 use pentimento_claims::{Error, Method};
-use pentimento_train::nearest;
+use pentimento_core::nearest;
 
 /// A part of the catalogue.
 pub struct Family {

@@ -200,9 +200,6 @@ fn meta(recipe: Recipe, signature: Signature, from: &Path) -> Meta {
     }
 }
 
-/// Their names for one of our tensors.
-type Names = dyn Fn(&str) -> Vec<String>;
-
 /// Published weights, and which of them were asked for.
 struct File {
     weights: Weights,
@@ -210,13 +207,16 @@ struct File {
     used: BTreeSet<String>,
 }
 
+/// Names in a file under which the parts of one of our parameters stand.
+type Names = Box<dyn Fn(&str) -> Vec<String>>;
+
 impl File {
     /// Fills a network by the original's names or by diffusers'; nothing of the file may be left over.
     fn fill(&mut self, model: &Model) -> Result<&'static str, Error> {
         let params = model.params();
         let config = &model.recipe.network;
         let classes = i64::try_from(model.classes()).unwrap_or(i64::MAX);
-        let theirs: Box<Names> = match config {
+        let theirs: Names = match config {
             NetworkConfig::Dit(_) => Box::new(dit_names),
             NetworkConfig::Unet(c) => {
                 let plan = c.plan(model.signature.input, classes)?;

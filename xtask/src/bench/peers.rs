@@ -142,7 +142,8 @@ impl Bench {
 
     fn start(&self, name: &str, mut command: Command) -> Result<Side> {
         let log = self.place.scratch.join(format!("{}.log", name.replace(' ', "-")));
-        Side::start(name, command.env("OMP_NUM_THREADS", self.place.threads.to_string()), &log)
+        let threads = self.place.threads.to_string();
+        Side::start(name, command.env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads), &log)
     }
 
     /// A row in processes of its own: what an earlier row left in memory is not this row's.

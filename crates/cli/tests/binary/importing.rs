@@ -127,7 +127,7 @@ fn the_predicted_variance_and_the_table_shape_what_is_drawn() {
         let (shape, pentimento_io::Values::F32(values)) = (array.shape().to_vec(), array.values()) else {
             panic!("{name}")
         };
-        let width = values.len() / shape[0];
+        let width = values.len().div_euclid(shape[0]);
         let mut values = values.clone();
         for row in rows {
             values[row * width..(row + 1) * width].fill(0.0);

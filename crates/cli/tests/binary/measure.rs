@@ -23,6 +23,7 @@ fn table(t: &Scratch, name: &str, [n, d]: [usize; 2], block: &str) {
     let stated = [("features", block), ("run", "runs/a"), ("images", "640"), ("pool", "mean")];
     let provenance = stated.into_iter().filter(|_| !block.is_empty()).map(|(k, v)| (k.to_owned(), v.to_owned()));
     let table = Features {
+        baselines: None,
         feature: Array::new(vec![n, d], Values::F32(values)),
         index: (0..n as i64).collect(),
         label: None,
