@@ -31,7 +31,7 @@ pub enum Choice {
 /// Rows of which one side has no code to time; printed so that nobody takes silence for a result.
 pub const MISSING: [(&str, &str); 3] = [
     ("4", "the quickstart as a whole program: its script is not there yet"),
-    ("5", "MLP VAE training step: the library has no Gaussian posterior yet"),
+    ("5", "MLP VAE training step: its two sides are not there yet"),
     ("6", "SimCLR and BYOL step: the library has no contrastive loss and no views yet"),
 ];
 
