@@ -1,9 +1,10 @@
 //! Our side of `cargo xtask bench`: `serve` answers the line protocol of `benches/README.md`, `limits` measures what the
-//! machine can do at most.
+//! machine can do at most, `layers` what the fused layers gain.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks")]
 
 mod ask;
+mod layers;
 mod limits;
 mod loading;
 mod networks;
@@ -32,13 +33,21 @@ enum Command {
         #[arg(long, default_value_t = 4096)]
         edge: i64,
     },
+    /// Print what each fused layer gains over libtorch's own operations as a table.
+    Layers,
 }
 
 fn main() -> ExitCode {
+    // As the program does: what is compared is what users run.
+    pentimento_io::system::keep_freed_memory();
     let outcome = match Cli::parse().command {
         Command::Serve => serve::run(std::io::stdin().lock(), std::io::stdout()),
         Command::Limits { edge } => {
             print!("{}", limits::table(edge));
+            Ok(())
+        }
+        Command::Layers => {
+            print!("{}", layers::table());
             Ok(())
         }
     };

@@ -1,4 +1,4 @@
-//! Compiles `shim.cpp` against the libtorch that torch-sys links.
+//! Compiles the C++ against the libtorch that torch-sys links, and the kernels once per instruction set.
 
 use std::path::PathBuf;
 

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(exit::USAGE_CODE) } else { ExitCode::SUCCESS };
         }
     };
-    keep_freed_memory();
+    pentimento_io::system::keep_freed_memory();
     if let Some(n) = cli.threads {
         tch::set_num_threads(n);
     }
@@ -99,14 +99,4 @@ fn main() -> ExitCode {
         Command::Doctor(a) => doctor::run(&a),
     };
     exit::guard(work)
-}
-
-/// Lets the allocator keep what large tensors free instead of returning it to the system page by page: every step
-/// allocates the same sizes again, and page faults would cost a large share of it.
-fn keep_freed_memory() {
-    // SAFETY: sets two tunables of the allocator before any thread exists.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
-    }
 }

@@ -1,4 +1,4 @@
-//! What the machine says of itself: memory, free disk, processor.
+//! What the machine says of itself (memory, free disk, processor), and what the program asks of it.
 
 use std::path::Path;
 
@@ -19,6 +19,16 @@ pub fn memory() -> Memory {
         line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).map_or(0.0, |kib| kib / 1024.0)
     };
     Memory { now_mib: mib("VmRSS:"), peak_mib: mib("VmHWM:") }
+}
+
+/// Lets the allocator keep what large arrays free instead of returning it to the system page by page: every step of training
+/// allocates the same sizes again, and page faults would cost a large share of it. For the start of a program.
+pub fn keep_freed_memory() {
+    // SAFETY: sets two tunables of the allocator; it locks itself.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
 }
 
 /// Memory of the whole machine in MiB: (installed, available).

@@ -4,7 +4,7 @@
 //! composes the same layer of libtorch's operations. A second derivative always runs through those. Sums run in another order
 //! than libtorch's, so results agree to rounding; they do not depend on the number of threads.
 
-use crate::{check, pointers};
+use crate::check;
 use std::ffi::c_int;
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -24,8 +24,7 @@ unsafe extern "C" {
 }
 
 fn takes(all: &[&Tensor]) -> bool {
-    let all: Vec<Tensor> = all.iter().map(|t| t.shallow_clone()).collect();
-    let p = pointers(&all);
+    let p: Vec<_> = all.iter().map(|t| t.as_ptr().cast_mut()).collect();
     // SAFETY: live tensors borrowed for the call.
     unsafe { pshim_fused_takes(p.as_ptr(), p.len()) != 0 }
 }

@@ -1,0 +1,119 @@
+//! What each fused layer of the shim gains over libtorch's own operations, at the sizes of the DiT of row 1.
+
+use pentimento_torch_shim as shim;
+use std::fmt::Write;
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+
+/// Batch, tokens, width and heads of row 1.
+const SIZES: [i64; 4] = [64, 64, 256, 8];
+
+/// Turns of each side, ours and libtorch's by turns.
+const TURNS: usize = 15;
+
+type Layer = fn(&[Tensor]) -> Tensor;
+
+/// A layer in both forms, with the shapes of its inputs.
+struct Row {
+    name: &'static str,
+    inputs: Vec<Vec<i64>>,
+    fused: Layer,
+    composed: Layer,
+}
+
+fn rows() -> Vec<Row> {
+    let [b, t, d, _] = SIZES;
+    let (tokens, row) = (vec![b, t, d], vec![b, 1, d]);
+    vec![
+        Row {
+            name: "GELU, tanh form",
+            inputs: vec![vec![b, t, 4 * d]],
+            fused: |x| took(shim::gelu_tanh(&x[0])),
+            composed: |x| x[0].gelu("tanh"),
+        },
+        Row {
+            name: "adaLN",
+            inputs: vec![tokens.clone(), row.clone(), row.clone()],
+            fused: |x| took(shim::adaln(&x[0], &x[1], &x[2], 1e-6)),
+            composed: |x| {
+                let normal = x[0].layer_norm([SIZES[2]], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
+                x[1].addcmul(&normal, &(&x[2] + 1.0))
+            },
+        },
+        Row {
+            name: "gated sum",
+            inputs: vec![tokens.clone(), row, tokens],
+            fused: |x| took(shim::gated(&x[0], &x[1], &x[2])),
+            composed: |x| x[0].addcmul(&x[1], &x[2]),
+        },
+        Row {
+            name: "attention",
+            inputs: vec![vec![b, t, 3 * d]],
+            fused: |x| took(shim::attention(&x[0], SIZES[3], false)),
+            composed: |x| {
+                let [b, t, d, heads] = SIZES;
+                let parts = x[0].view([b, t, 3, heads, d.div_euclid(heads)]).permute([2, 0, 3, 1, 4]).unbind(0);
+                let (q, k, v) = (&parts[0], &parts[1], &parts[2]);
+                Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
+                    .transpose(1, 2)
+                    .reshape([b, t, d])
+            },
+        },
+    ]
+}
+
+fn took(y: Option<Tensor>) -> Tensor {
+    y.unwrap_or_else(|| panic!("the fused layer does not take its own benchmark's inputs"))
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() >> 1]
+}
+
+/// Medians in ms of both sides, and median, smallest and largest of libtorch's time over ours, turn by turn.
+fn contest(ours: &dyn Fn(), theirs: &dyn Fn()) -> [f64; 5] {
+    let time = |work: &dyn Fn()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    ours();
+    theirs();
+    let turns: Vec<(f64, f64)> = (0..TURNS).map(|_| (time(ours), time(theirs))).collect();
+    let ratios: Vec<f64> = turns.iter().map(|(a, b)| b / a).collect();
+    let (low, high) = ratios.iter().fold((f64::INFINITY, 0.0_f64), |(l, h), r| (l.min(*r), h.max(*r)));
+    let (a, b) = turns.into_iter().unzip();
+    [middle(a), middle(b), middle(ratios), low, high]
+}
+
+/// A Markdown table over one thread and two, forward alone and forward with backward.
+pub fn table() -> String {
+    let mut text = String::from(
+        "| layer | threads | pass | fused, ms | libtorch, ms | ratio | smallest | largest |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows() {
+        let wave = |size: &Vec<i64>| {
+            let x = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)).sin();
+            x.view(size.as_slice()).set_requires_grad(true)
+        };
+        let inputs: Vec<Tensor> = row.inputs.iter().map(wave).collect();
+        let forward = |layer: Layer| {
+            let _guard = tch::no_grad_guard();
+            drop(layer(&inputs));
+        };
+        let both = |layer: Layer| drop(Tensor::run_backward(&[layer(&inputs).sum(Kind::Float)], &inputs, false, false));
+        for threads in [1, 2] {
+            tch::set_num_threads(threads);
+            for (pass, run) in [("forward", &forward as &dyn Fn(Layer)), ("and backward", &both)] {
+                let [a, b, ratio, low, high] = contest(&|| run(row.fused), &|| run(row.composed));
+                let _ = writeln!(
+                    text,
+                    "| {} | {threads} | {pass} | {a:.2} | {b:.2} | {ratio:.2} | {low:.2} | {high:.2} |",
+                    row.name
+                );
+            }
+        }
+    }
+    text
+}
