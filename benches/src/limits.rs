@@ -1,5 +1,6 @@
 //! What the machine can do at most: the rate of single and half precision matrix products, and the bandwidth of memory.
 
+use pentimento_torch_shim::multiplies_bf16;
 use std::fmt::Write;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -50,8 +51,11 @@ pub fn table(largest: i64) -> String {
             Some((_, values)) => values.push(value),
             None => rows.push((name, vec![value])),
         };
-        for kind in [Kind::Float, Kind::BFloat16] {
-            let name = if kind == Kind::Float { "f32" } else { "bf16" };
+        for (kind, name) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")] {
+            // Imitated products would take hours and limit nothing.
+            if kind == Kind::BFloat16 && !multiplies_bf16(Device::Cpu) {
+                continue;
+            }
             for &edge in &edges {
                 put(format!("{name} product, {edge} x {edge}, GFLOP/s"), product(edge, kind));
             }

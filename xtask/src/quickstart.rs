@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 const RUN: &str = "runs/quickstart";
 
 /// What is run, in order: the stage, and the arguments of `pentimento`.
-const COMMANDS: [(&str, &[&str]); 7] = [
+const COMMANDS: [(&str, &[&str]); 5] = [
     ("train", &["train", "recipes/quickstart.toml", "--outdir", RUN]),
     ("sample", &["sample", RUN, "-n", "90", "--seed", "0"]),
-    ("encode", &["encode", RUN, "sprites", "-n", "3000", "--level", "0.2", "--pool", "grid4"]),
-    ("probe", &["probe", "runs/quickstart/features.parquet"]),
     ("probe", &["probe", RUN]),
     ("judge", &["judge", RUN]),
     ("report", &["report", RUN]),

@@ -16,6 +16,9 @@ pub struct Args {
     /// Guidance that counts as the one shown, instead of the recipe's.
     #[arg(long)]
     guidance: Option<f64>,
+    /// Times between which guidance acts, instead of the recipe's: --interval 0,0.7
+    #[arg(long, value_parser = crate::sample::interval)]
+    interval: Option<[f64; 2]>,
     /// Sampler, instead of the recipe's.
     #[arg(long)]
     sampler: Option<Sampler>,
@@ -42,6 +45,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     recipe.sample.sampler = args.sampler.unwrap_or(recipe.sample.sampler);
     recipe.sample.steps = args.steps.unwrap_or(recipe.sample.steps);
+    recipe.sample.interval = args.interval.unwrap_or(recipe.sample.interval);
     recipe.sample.guidance = args.guidance.unwrap_or(recipe.sample.guidance);
     if let (Some(n), Some(j)) = (args.n, &mut recipe.judge) {
         j.samples = n;

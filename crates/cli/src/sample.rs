@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 /// Two times as typed, `0.2,0.8`.
-fn interval(text: &str) -> Result<[f64; 2], String> {
+pub(crate) fn interval(text: &str) -> Result<[f64; 2], String> {
     let times = text.split_once(',').and_then(|(lo, hi)| Some([lo.trim().parse().ok()?, hi.trim().parse().ok()?]));
     times.ok_or_else(|| "write two times: --interval 0.2,0.8".into())
 }

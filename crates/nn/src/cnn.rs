@@ -62,9 +62,9 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.norm1.forward(x).silu();
+        let h = self.norm1.silu(x);
         let x = self.skip.as_ref().map_or_else(|| x.shallow_clone(), |s| s.forward(&h));
-        x + self.conv2.forward(&self.norm2.forward(&self.conv1.forward(&h)).silu())
+        x + self.conv2.forward(&self.norm2.silu(&self.conv1.forward(&h)))
     }
 }
 
@@ -160,11 +160,11 @@ impl Cnn {
     /// - `x`: `[B, C, H, W]`
     /// - returns: `[B, features]`
     pub fn features(&self, x: &Tensor) -> Tensor {
-        let mut h = self.stem.forward(x);
+        let mut h = self.stem.forward(&Layout::Contiguous.enter(x));
         for block in &self.blocks {
             h = block.forward(&h);
         }
-        self.neck.forward(&self.norm.forward(&h).silu().flatten(1, -1)).silu()
+        self.neck.forward(&self.norm.silu(&h).flatten(1, -1)).silu()
     }
 
     /// Features and what the heads make of them.

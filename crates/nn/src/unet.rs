@@ -52,22 +52,22 @@ impl Residual {
 
     /// `x`: `[B, C, H, W]`, `e`: `[B, E]`, already through SiLU.
     fn forward(&self, x: &Tensor, e: &Tensor) -> Tensor {
-        let h = self.norm1.forward(x).silu();
+        let h = self.norm1.silu(x);
         let (x, h) = match self.scale {
             Scale::Keep => (x.shallow_clone(), h),
             Scale::Halve => (halve(x), halve(&h)),
             Scale::Double => (double(x), double(&h)),
         };
         let h = self.conv1.forward(&h);
-        let e = self.embed.forward(e).unsqueeze(-1).unsqueeze(-1);
+        let e = self.embed.forward(e);
         let h = match self.embedded {
             Embedded::ScaleShift => {
-                let e = e.chunk(2, 1); // scale, shift [B, C, 1, 1]
-                e[1].addcmul(&self.norm2.forward(&h), &(&e[0] + 1.0))
+                let e = e.chunk(2, 1); // scale, shift [B, C]
+                self.norm2.modulated_silu(&h, &e[0], &e[1])
             }
-            Embedded::Added => self.norm2.forward(&(h + e)),
+            Embedded::Added => self.norm2.silu(&(h + e.unsqueeze(-1).unsqueeze(-1))),
         };
-        let h = self.conv2.forward(&h.silu());
+        let h = self.conv2.forward(&h);
         match &self.skip {
             Some(skip) => skip.forward(&x) + h,
             None => x + h,
@@ -203,7 +203,7 @@ impl Network for Unet {
             e += label.forward(c, x.size()[0], x.device());
         }
         let e = e.silu(); // every residual block starts with it
-        let mut h = self.layout.apply(x);
+        let mut h = self.layout.enter(x);
         let mut skips = Vec::with_capacity(self.down.len());
         for run in &self.down {
             h = run.forward(&h, &e);
@@ -216,7 +216,7 @@ impl Network for Unet {
             h = run.forward(&Tensor::cat(&[h, skip], 1), &e);
             tap(&run.name, &h);
         }
-        self.out.forward(&self.norm.forward(&h).silu())
+        self.out.forward(&self.norm.silu(&h))
     }
 
     fn blocks(&self) -> Vec<String> {

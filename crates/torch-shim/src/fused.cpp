@@ -149,6 +149,100 @@ struct Gated : torch::autograd::Function<Gated> {
   }
 };
 
+// Pixels [B, H W] as rows of channels, by picture and by part of its groups; bf16 passes through f32 in the cache.
+struct GroupNorm : torch::autograd::Function<GroupNorm> {
+  static Tensor plain(const Tensor &x, const Tensor &gain, const Tensor &offset, int64_t groups, double eps, bool silu) {
+    const auto as_map = [](const Tensor &v) { return v.unsqueeze(-1).unsqueeze(-1); };
+    const auto y = at::addcmul(as_map(offset), at::group_norm(x.to(at::kFloat), groups, {}, {}, eps), as_map(gain));
+    return (silu ? at::silu(y) : y).to(x.scalar_type());
+  }
+  // A picture's groups are shared out only where there are too few pictures; no group is ever cut, so sums do not depend on it.
+  template <class F> static void parts(const Tensor &x, int64_t groups, F work) {
+    const auto batch = x.size(0), width = x.size(1), pixels = x.size(2) * x.size(3);
+    auto split = batch < 4 ? std::min<int64_t>(groups, 4) : 1;
+    while (groups % split != 0) --split;
+    each(batch * split, pixels * width / split, [&](int64_t from, int64_t to) {
+      const auto some = width / split;
+      std::vector<float> scratch(4 * some);
+      for (auto i = from; i < to; ++i) work(i / split, i % split * some, some, groups / split, i % split * (groups / split), scratch.data());
+    });
+  }
+  // Channels [c, c + some) of picture b as f32 rows: in place, or widened into `buffer`.
+  struct Rows {
+    const Tensor &t;
+    int64_t width, pixels, some;
+    bool half;
+    std::vector<float> buffer;
+    Rows(const Tensor &t, int64_t some)
+        : t(t), width(t.size(1)), pixels(t.size(2) * t.size(3)), some(some), half(t.scalar_type() == at::kBFloat16),
+          buffer(half ? pixels * some : 0) {}
+    int64_t row() const { return half ? some : width; }
+    unsigned short *bits(int64_t b, int64_t c, int64_t p) const {
+      return static_cast<unsigned short *>(t.data_ptr()) + (b * pixels + p) * width + c;
+    }
+    float *at(int64_t b, int64_t c) { return half ? buffer.data() : t.data_ptr<float>() + b * pixels * width + c; }
+    const float *read(int64_t b, int64_t c) {
+      for (int64_t p = 0; half && p < pixels; ++p) kernels().widen(bits(b, c, p), buffer.data() + p * some, some);
+      return at(b, c);
+    }
+    void written(int64_t b, int64_t c) {
+      for (int64_t p = 0; half && p < pixels; ++p) kernels().narrow(buffer.data() + p * some, bits(b, c, p), some);
+    }
+  };
+  // One row for all pictures, or one each.
+  static const float *line(const Tensor &v, int64_t b) { return in(v) + (v.size(0) == 1 ? 0 : b * v.size(1)); }
+  static Tensor run(const Tensor &x, const Tensor &gain, const Tensor &offset, int64_t groups, double eps, bool silu, Tensor &mean,
+                    Tensor &rstd) {
+    auto y = at::empty_like(x);
+    mean = at::empty({x.size(0), groups}, gain.options());
+    rstd = at::empty({x.size(0), groups}, gain.options());
+    const auto a = gain.contiguous(), o = offset.contiguous();
+    parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
+      Rows from(x, some), to(y, some);
+      const auto k = b * groups + first;
+      kernels().group_norm(from.read(b, c), line(a, b) + c, line(o, b) + c, to.at(b, c), out(mean) + k, out(rstd) + k, from.pixels, from.row(),
+                           some, own, static_cast<float>(eps), silu, scratch);
+      to.written(b, c);
+    });
+    return y;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &gain, const Tensor &offset, int64_t groups, double eps,
+                        bool silu) {
+    Tensor mean, rstd;
+    auto y = run(x, gain, offset, groups, eps, silu, mean, rstd);
+    ctx->save_for_backward({x, gain, offset, mean, rstd});
+    ctx->saved_data["groups"] = groups;
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["silu"] = silu;
+    return y;
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto x = saved[0], gain = saved[1], offset = saved[2], mean = saved[3], rstd = saved[4];
+    const auto groups = ctx->saved_data["groups"].toInt();
+    const auto silu = ctx->saved_data["silu"].toBool();
+    if (at::GradMode::is_enabled()) {
+      const auto eps = ctx->saved_data["eps"].toDouble();
+      auto all = again([&](const variable_list &v) { return plain(v[0], v[1], v[2], groups, eps, silu); }, {x, gain, offset}, grads[0]);
+      all.resize(6);
+      return all;
+    }
+    const auto g = grads[0].contiguous(at::MemoryFormat::ChannelsLast), a = gain.contiguous(), o = offset.contiguous();
+    const auto batch = x.size(0), width = x.size(1);
+    auto dx = at::empty_like(x), dgain = at::empty({batch, width}, gain.options()), doffset = at::empty_like(dgain);
+    parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
+      Rows grad(g, some), from(x, some), to(dx, some);
+      const auto k = b * groups + first;
+      kernels().group_norm_backward(grad.read(b, c), from.read(b, c), line(a, b) + c, line(o, b) + c, in(mean) + k, in(rstd) + k, to.at(b, c),
+                                    out(dgain) + b * width + c, out(doffset) + b * width + c, from.pixels, from.row(), some, own, silu,
+                                    scratch);
+      to.written(b, c);
+    });
+    const auto summed = [&](const Tensor &d, const Tensor &v) { return v.size(0) == batch ? d : d.sum(0, true); };
+    return {dx, summed(dgain, gain), summed(doffset, offset), Tensor(), Tensor(), Tensor()};
+  }
+};
+
 struct Attention : torch::autograd::Function<Attention> {
   // Offsets of query, key and value of a head within a row of [B, T, 3 D].
   static std::array<int64_t, 3> places(int64_t h, int64_t head, int64_t width, bool heads_first) {
@@ -219,11 +313,12 @@ bool learns(std::initializer_list<const Tensor *> all) {
 } // namespace
 
 extern "C" {
-int pshim_fused_takes(at::Tensor *const *a, size_t n) {
+int pshim_fused_takes(at::Tensor *const *a, size_t n, int half) {
   for (size_t i = 0; i < n; ++i) {
     const Tensor &t = *a[i];
+    const bool kind = t.scalar_type() == at::kFloat || (half && t.scalar_type() == at::kBFloat16);
     // A tangent of forward-mode differentiation would be lost.
-    if (!t.device().is_cpu() || t.scalar_type() != at::kFloat || t._fw_grad(0).defined()) return 0;
+    if (!t.device().is_cpu() || !kind || t._fw_grad(0).defined()) return 0;
   }
   return 1;
 }
@@ -247,6 +342,15 @@ int pshim_gated(at::Tensor *x, at::Tensor *gate, at::Tensor *h, at::Tensor **y) 
   return guarded([&] {
     const auto a = x->contiguous(), b = h->contiguous();
     *y = new Tensor(learns({x, gate, h}) ? Gated::apply(a, *gate, b) : Gated::run(a, *gate, b));
+  });
+}
+
+int pshim_group_norm(at::Tensor *x, at::Tensor *gain, at::Tensor *offset, int64_t groups, double eps, int silu, at::Tensor **y) {
+  return guarded([&] {
+    Tensor mean, rstd;
+    const bool f = silu != 0;
+    *y = new Tensor(learns({x, gain, offset}) ? GroupNorm::apply(*x, *gain, *offset, groups, eps, f)
+                                              : GroupNorm::run(*x, *gain, *offset, groups, eps, f, mean, rstd));
   });
 }
 

@@ -1,4 +1,4 @@
-//! Layers fused into one pass over memory, forward and backward, for f32 on the CPU.
+//! Layers fused into one pass over memory, forward and backward, for f32 on the CPU (group normalisation also for bf16).
 //!
 //! Each returns `None` where the kernels do not reach (another device or kind, forward-mode differentiation); the caller then
 //! composes the same layer of libtorch's operations. A second derivative always runs through those. Sums run in another order
@@ -10,7 +10,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
-    fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
+    fn pshim_fused_takes(a: *const *mut C_tensor, n: usize, half: c_int) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
     fn pshim_adaln(
         x: *mut C_tensor,
@@ -20,13 +20,27 @@ unsafe extern "C" {
         y: *mut *mut C_tensor,
     ) -> c_int;
     fn pshim_gated(x: *mut C_tensor, gate: *mut C_tensor, h: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_group_norm(
+        x: *mut C_tensor,
+        gain: *mut C_tensor,
+        offset: *mut C_tensor,
+        groups: i64,
+        eps: f64,
+        silu: c_int,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
     fn pshim_attention(qkv: *mut C_tensor, heads: i64, heads_first: c_int, y: *mut *mut C_tensor) -> c_int;
 }
 
 fn takes(all: &[&Tensor]) -> bool {
+    takes_kind(all, false)
+}
+
+/// Whether the kernels reach these tensors; where `half`, also in bfloat16.
+fn takes_kind(all: &[&Tensor], half: bool) -> bool {
     let p: Vec<_> = all.iter().map(|t| t.as_ptr().cast_mut()).collect();
     // SAFETY: live tensors borrowed for the call.
-    unsafe { pshim_fused_takes(p.as_ptr(), p.len()) != 0 }
+    unsafe { pshim_fused_takes(p.as_ptr(), p.len(), c_int::from(half)) != 0 }
 }
 
 /// The tensor that an entry point of the shim hands out.
@@ -72,6 +86,24 @@ pub fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Option<Tensor> {
     let (a, b, c) = (x.as_ptr().cast_mut(), gate.as_ptr().cast_mut(), h.as_ptr().cast_mut());
     // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
     Some(made(|y| unsafe { pshim_gated(a, b, c, y) }))
+}
+
+/// Group normalisation of channels-last pictures, then gain and offset per channel, then SiLU where asked:
+/// `f(norm(x) gain + offset)`. Statistics in f32.
+///
+/// # Shapes
+/// - `x`: `[B, C, H, W]` stored channels-last, f32 or bf16; `gain`, `offset`: `[1, C]` or `[B, C]`, f32
+/// - returns: `[B, C, H, W]`, stored and typed as `x`
+pub fn group_norm(x: &Tensor, gain: &Tensor, offset: &Tensor, groups: i64, eps: f64, silu: bool) -> Option<Tensor> {
+    let size = x.size();
+    let lines = |v: &Tensor| v.size() == [1, size[1]] || v.size() == [size[0], size[1]];
+    let fits = size.len() == 4 && x.numel() > 0 && groups > 0 && size[1] % groups == 0 && lines(gain) && lines(offset);
+    if !fits || !crate::is_channels_last(x) || !takes_kind(&[x], true) || !takes(&[gain, offset]) {
+        return None;
+    }
+    let (a, b, c) = (x.as_ptr().cast_mut(), gain.as_ptr().cast_mut(), offset.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes and layout the kernel reads.
+    Some(made(|y| unsafe { pshim_group_norm(a, b, c, groups, eps, c_int::from(silu), y) }))
 }
 
 /// Tokens up to which [`attention`] holds a head's whole table of weights in the cache.
@@ -182,6 +214,43 @@ mod tests {
                 agree("attention", &[qkv], &|v| attention(&v[0], heads, heads_first).unwrap(), &plain);
             }
         }
+    }
+
+    #[test]
+    fn group_norm_equals_libtorch_with_two_derivatives() {
+        // One pixel; odd sizes that reach the loops' tails; few and many pictures; one gain for all and one each.
+        for (b, c, h, w, groups) in [(1, 4, 1, 2, 2), (2, 6, 3, 5, 3), (5, 40, 4, 3, 8), (3, 32, 8, 8, 32)] {
+            for (lines, silu) in [(1, true), (b, true), (b, false)] {
+                let last = |x: &Tensor| crate::channels_last(x).unwrap();
+                let inputs = [leaf(&[b, c, h, w], 0.7), leaf(&[lines, c], 1.3), leaf(&[lines, c], 2.1)];
+                let fused = |v: &[Tensor]| group_norm(&last(&v[0]), &v[1], &v[2], groups, 1e-5, silu).unwrap();
+                assert!(crate::is_channels_last(&fused(&inputs)));
+                agree("group norm", &inputs, &fused, &|v| {
+                    let map = |t: &Tensor| t.unsqueeze(-1).unsqueeze(-1);
+                    let n = v[0].group_norm(groups, None::<&Tensor>, None::<&Tensor>, 1e-5, true);
+                    let y = n * map(&v[1]) + map(&v[2]);
+                    if silu { y.silu() } else { y }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn group_norm_in_bf16_is_the_f32_one_rounded_once() {
+        let x = crate::channels_last(&leaf(&[3, 16, 5, 4], 0.7)).unwrap().to_kind(Kind::BFloat16).detach();
+        let (gain, offset) = (leaf(&[3, 16], 1.3).detach(), leaf(&[1, 16], 2.1).detach());
+        let run = |x: &Tensor| {
+            let x = x.detach().set_requires_grad(true);
+            let y = group_norm(&x, &gain, &offset, 4, 1e-5, true).unwrap();
+            let dx = Tensor::run_backward(&[y.to_kind(Kind::Float).sum(Kind::Float)], &[&x], false, false);
+            (y.detach(), dx[0].shallow_clone())
+        };
+        let ((y, dx), (want, want_dx)) = (run(&x), run(&x.to_kind(Kind::Float)));
+        assert_eq!((y.kind(), dx.kind()), (Kind::BFloat16, Kind::BFloat16));
+        assert!(y == want.to_kind(Kind::BFloat16) && dx == want_dx.to_kind(Kind::BFloat16));
+        let nan = Tensor::full([1, 4, 1, 1], f64::NAN, (Kind::BFloat16, Device::Cpu));
+        let y = group_norm(&nan, &gain.narrow(0, 0, 1).narrow(1, 0, 4), &offset.narrow(1, 0, 4), 2, 1e-5, true).unwrap();
+        assert!(bool::try_from(y.isnan().all()).unwrap());
     }
 
     #[test]

@@ -117,6 +117,125 @@ void gated_backward(const float *g, const float *gate, const float *h, float *dh
   }
 }
 
+inline float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// Per channel, the sum over pixels of what `term` makes of a value; four rows at a time spare the sums' way through the cache.
+template <class F> inline void channel_sums(const float *x, long pixels, long row, long width, float *sums, F term) {
+  std::fill(sums, sums + width, 0.0f);
+  long p = 0;
+  for (; p + 4 <= pixels; p += 4) {
+    const float *a = x + p * row, *b = a + row, *c = b + row, *d = c + row;
+#pragma omp simd
+    for (long i = 0; i < width; ++i) sums[i] += (term(a[i], i) + term(b[i], i)) + (term(c[i], i) + term(d[i], i));
+  }
+  for (; p < pixels; ++p) {
+    const float *a = x + p * row;
+#pragma omp simd
+    for (long i = 0; i < width; ++i) sums[i] += term(a[i], i);
+  }
+}
+
+inline float total(const float *x, long n) {
+  float sum = 0.0f;
+  for (long i = 0; i < n; ++i) sum += x[i];
+  return sum;
+}
+
+template <bool SILU>
+inline void normalised(const float *x, const float *factor, const float *offset, float *y, long pixels, long row, long width) {
+  for (long p = 0; p < pixels; ++p, x += row, y += row) {
+#pragma omp simd
+    for (long i = 0; i < width; ++i) {
+      const float z = x[i] * factor[i] + offset[i];
+      y[i] = SILU ? z * logistic(z) : z;
+    }
+  }
+}
+
+void group_norm(const float *x, const float *gain, const float *offset, float *y, float *mean, float *rstd, long pixels, long row, long width,
+                long groups, float eps, bool silu, float *scratch) {
+  const long each = width / groups;
+  const float share = 1.0f / (each * pixels);
+  float *sums = scratch, *centre = sums + width, *factor = centre + width, *moved = factor + width;
+  channel_sums(x, pixels, row, width, sums, [](float v, long) { return v; });
+  for (long k = 0; k < groups; ++k) {
+    mean[k] = total(sums + k * each, each) * share;
+    std::fill(centre + k * each, centre + (k + 1) * each, mean[k]);
+  }
+  // The second pass reads from the cache, and its differences lose nothing to cancellation.
+  channel_sums(x, pixels, row, width, sums, [=](float v, long i) { return (v - centre[i]) * (v - centre[i]); });
+  for (long k = 0; k < groups; ++k) {
+    rstd[k] = 1.0f / std::sqrt(total(sums + k * each, each) * share + eps);
+    for (long i = k * each; i < (k + 1) * each; ++i) {
+      factor[i] = gain[i] * rstd[k];
+      moved[i] = offset[i] - mean[k] * factor[i];
+    }
+  }
+  silu ? normalised<true>(x, factor, moved, y, pixels, row, width) : normalised<false>(x, factor, moved, y, pixels, row, width);
+}
+
+// dx = g f'(z), doffset = its sum over pixels, dgain = the sum of its product with n.
+template <bool SILU>
+inline void slopes(const float *g, const float *x, const float *gain, const float *offset, const float *centre, const float *inverse, float *dx,
+                   float *dgain, float *doffset, long pixels, long row, long width) {
+  for (long p = 0; p < pixels; ++p, g += row, x += row, dx += row) {
+#pragma omp simd
+    for (long i = 0; i < width; ++i) {
+      const float n = (x[i] - centre[i]) * inverse[i], z = n * gain[i] + offset[i];
+      const float s = SILU ? logistic(z) : 1.0f;
+      const float d = SILU ? g[i] * (s + z * s * (1.0f - s)) : g[i];
+      doffset[i] += d;
+      dgain[i] += d * n;
+      dx[i] = d;
+    }
+  }
+}
+
+void group_norm_backward(const float *g, const float *x, const float *gain, const float *offset, const float *mean, const float *rstd,
+                         float *dx, float *dgain, float *doffset, long pixels, long row, long width, long groups, bool silu,
+                         float *scratch) {
+  const long each = width / groups;
+  const float share = 1.0f / (each * pixels);
+  float *centre = scratch, *inverse = centre + width, *flat = inverse + width, *along = flat + width;
+  for (long k = 0; k < groups; ++k) {
+    std::fill(centre + k * each, centre + (k + 1) * each, mean[k]);
+    std::fill(inverse + k * each, inverse + (k + 1) * each, rstd[k]);
+  }
+  std::fill(dgain, dgain + width, 0.0f);
+  std::fill(doffset, doffset + width, 0.0f);
+  silu ? slopes<true>(g, x, gain, offset, centre, inverse, dx, dgain, doffset, pixels, row, width)
+       : slopes<false>(g, x, gain, offset, centre, inverse, dx, dgain, doffset, pixels, row, width);
+  for (long k = 0; k < groups; ++k) {
+    float level = 0.0f, tilt = 0.0f;
+    for (long i = k * each; i < (k + 1) * each; ++i) {
+      level += gain[i] * doffset[i];
+      tilt += gain[i] * dgain[i];
+    }
+    std::fill(flat + k * each, flat + (k + 1) * each, level * share);
+    std::fill(along + k * each, along + (k + 1) * each, tilt * share);
+  }
+  for (long p = 0; p < pixels; ++p, x += row, dx += row) {
+#pragma omp simd
+    for (long i = 0; i < width; ++i)
+      dx[i] = inverse[i] * (dx[i] * gain[i] - flat[i] - (x[i] - centre[i]) * inverse[i] * along[i]);
+  }
+}
+
+void widen(const unsigned short *x, float *y, long n) {
+#pragma omp simd
+  for (long i = 0; i < n; ++i) y[i] = __builtin_bit_cast(float, static_cast<unsigned>(x[i]) << 16);
+}
+
+void narrow(const float *x, unsigned short *y, long n) {
+#pragma omp simd
+  for (long i = 0; i < n; ++i) {
+    const unsigned bits = __builtin_bit_cast(unsigned, x[i]);
+    const unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    // Rounding must not carry a NaN's bits over into infinity or zero.
+    y[i] = x[i] == x[i] ? rounded : 0x7fc0u;
+  }
+}
+
 inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
 // c [R, W LANES] = sum over p of a[r, p] b[p, :].
@@ -236,6 +355,7 @@ void attention_backward(const float *g, long g_row, const float *q, const float 
 } // namespace
 
 namespace pshim {
-extern const Kernels PSHIM_KERNELS = {gelu,           gelu_backward, adaln,     adaln_backward,     gated,
-                                      gated_backward, attention,     attention_backward, attention_scratch};
+extern const Kernels PSHIM_KERNELS = {gelu,       gelu_backward,       adaln, adaln_backward, gated,     gated_backward,
+                                      group_norm, group_norm_backward, widen, narrow,         attention, attention_backward,
+                                      attention_scratch};
 } // namespace pshim

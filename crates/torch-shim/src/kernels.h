@@ -18,6 +18,17 @@ struct Kernels {
   void (*gated)(const float *x, const float *gate, const float *h, float *y, long tokens, long width);
   // One sample: dh = g gate, dgate = sum over tokens of g h.
   void (*gated_backward)(const float *g, const float *gate, const float *h, float *dh, float *dgate, long tokens, long width);
+  // Whole groups of channels of one picture, pixels as rows `row` apart: y = f(n gain + offset), n = (x - mean) rstd by group,
+  // f either SiLU or nothing; keeps mean and rstd per group. `scratch` holds 4 width floats, here and backward.
+  void (*group_norm)(const float *x, const float *gain, const float *offset, float *y, float *mean, float *rstd, long pixels, long row,
+                     long width, long groups, float eps, bool silu, float *scratch);
+  // The same rows: dx, and dgain, doffset [width] of this picture.
+  void (*group_norm_backward)(const float *g, const float *x, const float *gain, const float *offset, const float *mean, const float *rstd,
+                              float *dx, float *dgain, float *doffset, long pixels, long row, long width, long groups, bool silu,
+                              float *scratch);
+  // bfloat16 to f32 and back, to the nearest, ties to even.
+  void (*widen)(const unsigned short *x, float *y, long n);
+  void (*narrow)(const float *x, unsigned short *y, long n);
   // One head: out = softmax(q k^T scale) v. `scratch` holds attention_scratch floats.
   void (*attention)(const float *q, const float *k, const float *v, long row, float *out, long out_row, long tokens, long head,
                     float scale, float *scratch);

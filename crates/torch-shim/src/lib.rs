@@ -15,7 +15,7 @@
 
 mod fused;
 
-pub use fused::{adaln, attention, gated, gelu_tanh};
+pub use fused::{adaln, attention, gated, gelu_tanh, group_norm};
 
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};
@@ -45,6 +45,7 @@ unsafe extern "C" {
     fn pshim_global_norm(a: *const *mut C_tensor, n: usize, out: *mut *mut C_tensor) -> c_int;
     fn pshim_channels_last(a: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     fn pshim_is_channels_last(a: *mut C_tensor) -> c_int;
+    fn pshim_grad_enabled() -> c_int;
     fn pshim_cpu_capability() -> *const c_char;
     fn pshim_show_config() -> *const c_char;
 }
@@ -215,6 +216,12 @@ pub fn is_channels_last(a: &Tensor) -> bool {
     unsafe { pshim_is_channels_last(a.as_ptr().cast_mut()) != 0 }
 }
 
+/// Whether operations on this thread are recorded for gradients.
+pub fn grad_enabled() -> bool {
+    // SAFETY: reads a thread-local flag.
+    unsafe { pshim_grad_enabled() != 0 }
+}
+
 /// The instruction set libtorch's kernels chose on this processor, such as `AVX512`.
 pub fn cpu_capability() -> String {
     // SAFETY: a static, NUL-terminated string.
@@ -300,6 +307,13 @@ mod tests {
             assert_eq!(x.matmul(&x).kind(), Kind::BFloat16);
         }
         assert_eq!(x.matmul(&x).kind(), Kind::Float);
+    }
+
+    #[test]
+    fn the_recording_of_gradients_is_seen() {
+        assert!(grad_enabled());
+        let _guard = tch::no_grad_guard();
+        assert!(!grad_enabled());
     }
 
     #[test]

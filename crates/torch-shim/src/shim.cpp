@@ -83,6 +83,8 @@ int pshim_channels_last(at::Tensor *a, at::Tensor **out) {
 
 int pshim_is_channels_last(at::Tensor *a) { return a->dim() == 4 && a->is_contiguous(at::MemoryFormat::ChannelsLast); }
 
+int pshim_grad_enabled() { return at::GradMode::is_enabled(); }
+
 const char *pshim_cpu_capability() {
   static const std::string s = at::get_cpu_capability();
   return s.c_str();
