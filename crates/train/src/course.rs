@@ -245,6 +245,7 @@ pub fn walk(
             }
             line = (Instant::now(), now);
         }
+        let pause = Instant::now();
         if crossed(t.validate_images) || last {
             diary.validate(learner, state)?;
         }
@@ -255,6 +256,9 @@ pub fn walk(
         if crossed(t.save_images) || last || stop {
             diary.save(learner, state)?;
         }
+        // Rates are those of training, not of what interrupts it.
+        tick += pause.elapsed();
+        line.0 += pause.elapsed();
         if stop && !last {
             return Ok(Walked::Stopped);
         }
