@@ -17,6 +17,7 @@ mod dataset;
 mod digits;
 mod error;
 mod gather;
+pub mod graph;
 mod loader;
 mod pictures;
 pub mod scenes;

@@ -69,6 +69,10 @@ fn metadata_jsonl(bytes: &[u8]) {
     let _ = table::parse(&source(bytes), table::Syntax::JsonLines, TIGHT);
 }
 
+fn graph(bytes: &[u8]) {
+    let _ = (crate::graph::edges(&source(bytes), TIGHT), crate::graph::labels(&source(bytes), TIGHT));
+}
+
 fn edm_zip(bytes: &[u8]) {
     each_item(edm_zip::EdmZip::from_source(&source(bytes), TIGHT));
 }
@@ -88,7 +92,7 @@ fn sniff(bytes: &[u8]) {
 /// A reader that parses bytes from memory; the name is that of its fuzz target and corpus.
 pub type Reader = (&'static str, fn(&[u8]));
 
-const DATA_SETS: [Reader; 13] = [
+const DATA_SETS: [Reader; 14] = [
     ("idx", idx),
     ("cifar", cifar),
     ("npy", npy),
@@ -98,6 +102,7 @@ const DATA_SETS: [Reader; 13] = [
     ("picture", picture),
     ("metadata_csv", metadata_csv),
     ("metadata_jsonl", metadata_jsonl),
+    ("graph", graph),
     ("edm_zip", edm_zip),
     ("shards", shards),
     ("hf_parquet", hf_parquet),

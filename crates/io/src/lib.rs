@@ -25,6 +25,7 @@ pub mod events;
 pub mod features;
 pub mod folder;
 pub mod fuzz;
+pub mod graph;
 pub mod hf_parquet;
 pub mod http;
 pub mod idx;

@@ -14,6 +14,7 @@ pub mod anchors;
 pub mod bernoulli;
 mod gaussian;
 pub mod gumbel;
+pub mod huffman;
 mod weights;
 
 pub use gaussian::Gaussian;

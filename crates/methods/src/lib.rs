@@ -12,6 +12,7 @@
 
 pub mod autoencoders;
 pub mod geometry;
+pub mod graphs;
 mod planned;
 mod registry;
 

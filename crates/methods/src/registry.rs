@@ -1,6 +1,6 @@
 //! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
 
-use crate::{autoencoders, geometry};
+use crate::{autoencoders, geometry, graphs};
 use pentimento_claims::{Error, Method};
 use pentimento_core::nearest;
 
@@ -13,12 +13,17 @@ pub struct Family {
 }
 
 /// The families.
-pub const FAMILIES: &[Family] =
-    &[Family { name: "autoencoders", pages: AUTOENCODERS }, Family { name: "geometry", pages: GEOMETRY }];
+pub const FAMILIES: &[Family] = &[
+    Family { name: "autoencoders", pages: AUTOENCODERS },
+    Family { name: "geometry", pages: GEOMETRY },
+    Family { name: "graphs", pages: GRAPHS },
+];
 
 const AUTOENCODERS: &[&Method] = &[&autoencoders::vae::METHOD, &autoencoders::gumbel_softmax::METHOD];
 
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
+
+const GRAPHS: &[&Method] = &[&graphs::deepwalk::METHOD];
 
 /// Every page.
 pub fn all() -> impl Iterator<Item = &'static Method> {

@@ -249,7 +249,8 @@ mod tests {
         assert_eq!((y.kind(), dx.kind()), (Kind::BFloat16, Kind::BFloat16));
         assert!(y == want.to_kind(Kind::BFloat16) && dx == want_dx.to_kind(Kind::BFloat16));
         let nan = Tensor::full([1, 4, 1, 1], f64::NAN, (Kind::BFloat16, Device::Cpu));
-        let y = group_norm(&nan, &gain.narrow(0, 0, 1).narrow(1, 0, 4), &offset.narrow(1, 0, 4), 2, 1e-5, true).unwrap();
+        let y =
+            group_norm(&nan, &gain.narrow(0, 0, 1).narrow(1, 0, 4), &offset.narrow(1, 0, 4), 2, 1e-5, true).unwrap();
         assert!(bool::try_from(y.isnan().all()).unwrap());
     }
 

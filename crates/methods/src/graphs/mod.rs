@@ -1,0 +1,3 @@
+//! Representations of graphs and of their vertices.
+
+pub mod deepwalk;
