@@ -83,6 +83,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 impl SkipGram {
     /// Phi uniform within +-1/(2 d), Psi zero, as word2vec begins.
+    #[expect(clippy::cast_possible_truncation, reason = "coordinates are f32")]
     fn new(counts: &[u64], width: usize, seed: u64) -> Self {
         let mut draws = Draws::at(seed, 0, 0, Stream::Init);
         let phi = (0..counts.len() * width).map(|_| ((draws.uniform() - 0.5) / width as f64) as f32).collect();
@@ -126,6 +127,7 @@ fn walk(graph: &Graph, c: &Config, seed: u64, pass: u32, v: u32) -> Vec<u32> {
 }
 
 /// Phi `[V, d]`, learned on `passes` passes; `go_on` is asked before each.
+#[expect(clippy::cast_possible_truncation, reason = "coordinates are f32")]
 fn embed(
     graph: &Graph,
     c: &Config,
@@ -186,6 +188,7 @@ impl Task {
     }
 
     /// Mean F1 over the splits of a seed, for any features of the vertices.
+    #[expect(clippy::cast_possible_truncation, reason = "a share of a length is one")]
     fn judge(&self, seed: u64, features: impl Fn(&[u32], &[u32]) -> (usize, Vec<f32>)) -> Result<[f64; 2], Error> {
         let mut sums = [0.0; 2];
         for split in 0..self.config.splits {
@@ -331,13 +334,13 @@ mod tests {
     fn two_cliques_lie_apart() {
         let clique = |from: u32| (from..from + 6).flat_map(move |u| (u + 1..from + 6).map(move |v| [u, v]));
         let edges: Vec<_> = clique(0).chain(clique(6)).collect();
-        let graph = Graph::new("cliques", &edges, (0..12).map(|v| Some(v / 6)).collect()).unwrap();
+        let graph = Graph::new("cliques", &edges, (0..12).map(|v| Some(u32::from(v >= 6))).collect()).unwrap();
         let m = embed(&graph, &Config { passes: 20, lr: 0.1, ..small() }, 0, 20, &mut || Ok(())).unwrap();
         let cosine =
             |a: u32, b: u32| dot(m.row(a), m.row(b)) / (dot(m.row(a), m.row(a)) * dot(m.row(b), m.row(b))).sqrt();
         let pairs = || (0..12).flat_map(|a| (a + 1..12).map(move |b| (a, b)));
-        let least = pairs().filter(|(a, b)| a / 6 == b / 6).map(|(a, b)| cosine(a, b)).fold(1.0, f32::min);
-        let most = pairs().filter(|(a, b)| a / 6 != b / 6).map(|(a, b)| cosine(a, b)).fold(-1.0, f32::max);
+        let least = pairs().filter(|(a, b)| (*a < 6) == (*b < 6)).map(|(a, b)| cosine(a, b)).fold(1.0, f32::min);
+        let most = pairs().filter(|(a, b)| (*a < 6) != (*b < 6)).map(|(a, b)| cosine(a, b)).fold(-1.0, f32::max);
         assert!(least > most, "{least} within, {most} between");
     }
 
