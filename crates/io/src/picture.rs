@@ -1,9 +1,10 @@
 //! PNG, JPEG and WebP bytes to eight-bit pixels.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::error::ImageError;
+use image::error::{DecodingError, ImageError};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use crate::limits::{self, Limits};
@@ -87,7 +88,12 @@ impl Picture {
             return Err(Error::bad(path, "header", found, "scale it down, or leave it out with --skip-bad"));
         }
         limits::admit(path, "header", decoder.total_bytes(), limits.picture_bytes)?;
-        let decoded = DynamicImage::from_decoder(decoder).map_err(refused)?;
+        // Some damaged JPEGs run into an assertion of their decoder.
+        let decoded = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder))).unwrap_or_else(|_| {
+            let broken = DecodingError::new(format.into(), "its decoder gave up on damaged data");
+            Err(ImageError::Decoding(broken))
+        });
+        let decoded = decoded.map_err(refused)?;
         let (channels, pixels) = match decoded {
             DynamicImage::ImageLuma8(p) => (1, p.into_raw()),
             DynamicImage::ImageRgb8(p) => (3, p.into_raw()),
@@ -136,6 +142,13 @@ mod tests {
 
     fn decode(bytes: &[u8]) -> Result<Picture> {
         Picture::decode(Path::new("p.png"), bytes, &Limits::TIGHT)
+    }
+
+    #[test]
+    fn a_jpeg_on_which_its_decoder_panics_is_refused() {
+        let bytes = include_bytes!("../../../fuzz/corpus/picture/upsampled-too-far.jpg");
+        let said = decode(bytes).unwrap_err().to_string();
+        assert!(said.starts_with("p.png: "), "{said}");
     }
 
     fn palette_png(depth: png::BitDepth, indices: &[u8], trns: Option<&[u8]>) -> Vec<u8> {
