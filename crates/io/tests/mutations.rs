@@ -206,7 +206,7 @@ fn survives(reader: &str) {
 }
 
 /// Names here are the names of the tests below; a new reader needs a seed, a fuzz target and a test.
-const TESTED: [&str; 19] = [
+const TESTED: [&str; 20] = [
     "idx",
     "cifar",
     "npy",
@@ -216,6 +216,7 @@ const TESTED: [&str; 19] = [
     "picture",
     "metadata_csv",
     "metadata_jsonl",
+    "graph",
     "edm_zip",
     "shards",
     "hf_parquet",
@@ -271,6 +272,11 @@ fn dsprites() {
 #[test]
 fn picture() {
     survives("picture");
+}
+
+#[test]
+fn graph() {
+    survives("graph");
 }
 
 #[test]
