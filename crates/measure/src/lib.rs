@@ -92,7 +92,7 @@ pub use samples::{
     Bandwidth, Discrepancy, InceptionConfig, InceptionScore, Kid, KidConfig, Order, Outputs, SlicedConfig,
     SlicedWasserstein, energy, gaussian_mmd, inception_score, kid, polynomial_mmd, sliced_wasserstein, wasserstein_1d,
 };
-pub use score::{accuracy, r2};
+pub use score::{accuracy, macro_f1, r2};
 pub use shape::{
     Centring, Cut, Hubness, InformationEstimate, LocalDimension, Spectrum, TwoNn, alignment, hubness, ksg, ksg_classes,
     local_dimension, local_pca, spectrum, total_correlation, two_nn, uniformity,

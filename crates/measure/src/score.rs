@@ -1,4 +1,5 @@
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 
 /// Share of predictions that equal their target.
 ///
@@ -8,6 +9,22 @@ pub fn accuracy(target: &[u32], predicted: &[u32]) -> Result<f64> {
     paired(target.len(), predicted.len())?;
     let hits = target.iter().zip(predicted).filter(|(t, p)| t == p).count();
     Ok(hits as f64 / target.len() as f64)
+}
+
+/// Macro-F1: the mean over all classes that occur, as target or prediction, of F1 = 2 TP / (2 TP + FP + FN). With one label an item
+/// Micro-F1 is [`accuracy`].
+///
+/// # Errors
+/// Lists of different length, or empty ones.
+pub fn macro_f1(target: &[u32], predicted: &[u32]) -> Result<f64> {
+    paired(target.len(), predicted.len())?;
+    let classes: BTreeSet<u32> = target.iter().chain(predicted).copied().collect();
+    let count = |of: &[u32], class: u32| of.iter().filter(|c| **c == class).count() as f64;
+    let f1 = |class: u32| {
+        let both = target.iter().zip(predicted).filter(|(t, p)| **t == class && t == p).count() as f64;
+        2.0 * both / (count(target, class) + count(predicted, class))
+    };
+    Ok(classes.iter().map(|c| f1(*c)).sum::<f64>() / classes.len() as f64)
 }
 
 /// Coefficient of determination: 1 - sum (y - y_hat)^2 / sum (y - mean y)^2. One is perfect, zero is predicting the mean.
@@ -65,6 +82,17 @@ mod tests {
         assert_eq!(accuracy(&[0, 1, 2, 2], &[0, 1, 1, 2]).unwrap(), 0.75);
         assert!(accuracy(&[], &[]).is_err());
         assert!(accuracy(&[1], &[]).is_err());
+    }
+
+    #[test]
+    fn macro_f1_is_the_mean_over_the_classes_of_both_sides() {
+        // By hand: F1 of class 0 is 4/5, of class 1 and class 2 zero.
+        let got = macro_f1(&[0, 1, 2, 0, 1, 2], &[0, 2, 1, 0, 0, 1]).unwrap();
+        assert!((got - (2.0 * 2.0 / 5.0) / 3.0).abs() < 1e-15, "{got}");
+        // A class that is only predicted counts, with F1 zero.
+        assert_eq!(macro_f1(&[0, 0], &[0, 5]).unwrap(), (2.0 / 3.0) / 2.0);
+        assert_eq!(macro_f1(&[3], &[3]).unwrap(), 1.0);
+        assert!(macro_f1(&[], &[]).is_err() && macro_f1(&[1], &[]).is_err());
     }
 
     #[test]
