@@ -15,7 +15,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::sync::Once;
 use std::time::Instant;
 
 use pentimento_io::fuzz;
@@ -153,24 +152,9 @@ fn seeds(reader: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// The Parquet decoder's panics are caught by its reader: they are not worth thousands of backtraces. Others are still
-/// reported by `survives`, without theirs.
-fn quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !info.location().is_some_and(|at| at.file().contains("/registry/src/")) {
-                usual(info);
-            }
-        }));
-    });
-}
-
 fn survives(reader: &str) {
     let seeds = seeds(reader);
     assert!(!seeds.is_empty());
-    quiet();
     let start = Instant::now();
     let mut worst = (0, 0);
     for k in 0..RUNS + seeds.len() {
