@@ -163,7 +163,8 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     while (groups % split != 0) --split;
     each(batch * split, pixels * width / split, [&](int64_t from, int64_t to) {
       const auto some = width / split;
-      std::vector<float> scratch(4 * some);
+      // What the kernels need, then room for three widened parts.
+      std::vector<float> scratch(4 * some + (x.scalar_type() == at::kBFloat16 ? 3 * pixels * some : 0));
       for (auto i = from; i < to; ++i) work(i / split, i % split * some, some, groups / split, i % split * (groups / split), scratch.data());
     });
   }
@@ -172,21 +173,22 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     const Tensor &t;
     int64_t width, pixels, some;
     bool half;
-    std::vector<float> buffer;
-    Rows(const Tensor &t, int64_t some)
+    float *buffer;
+    // `slot` numbers the buffers behind the kernels' own scratch.
+    Rows(const Tensor &t, int64_t some, float *scratch, int64_t slot)
         : t(t), width(t.size(1)), pixels(t.size(2) * t.size(3)), some(some), half(t.scalar_type() == at::kBFloat16),
-          buffer(half ? pixels * some : 0) {}
+          buffer(scratch + 4 * some + (half ? slot * pixels * some : 0)) {}
     int64_t row() const { return half ? some : width; }
     unsigned short *bits(int64_t b, int64_t c, int64_t p) const {
       return static_cast<unsigned short *>(t.data_ptr()) + (b * pixels + p) * width + c;
     }
-    float *at(int64_t b, int64_t c) { return half ? buffer.data() : t.data_ptr<float>() + b * pixels * width + c; }
+    float *at(int64_t b, int64_t c) { return half ? buffer : t.data_ptr<float>() + b * pixels * width + c; }
     const float *read(int64_t b, int64_t c) {
-      for (int64_t p = 0; half && p < pixels; ++p) kernels().widen(bits(b, c, p), buffer.data() + p * some, some);
+      for (int64_t p = 0; half && p < pixels; ++p) kernels().widen(bits(b, c, p), buffer + p * some, some);
       return at(b, c);
     }
     void written(int64_t b, int64_t c) {
-      for (int64_t p = 0; half && p < pixels; ++p) kernels().narrow(buffer.data() + p * some, bits(b, c, p), some);
+      for (int64_t p = 0; half && p < pixels; ++p) kernels().narrow(buffer + p * some, bits(b, c, p), some);
     }
   };
   // One row for all pictures, or one each.
@@ -198,7 +200,7 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     rstd = at::empty({x.size(0), groups}, gain.options());
     const auto a = gain.contiguous(), o = offset.contiguous();
     parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
-      Rows from(x, some), to(y, some);
+      Rows from(x, some, scratch, 0), to(y, some, scratch, 1);
       const auto k = b * groups + first;
       kernels().group_norm(from.read(b, c), line(a, b) + c, line(o, b) + c, to.at(b, c), out(mean) + k, out(rstd) + k, from.pixels, from.row(),
                            some, own, static_cast<float>(eps), silu, scratch);
@@ -231,7 +233,7 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     const auto batch = x.size(0), width = x.size(1);
     auto dx = at::empty_like(x), dgain = at::empty({batch, width}, gain.options()), doffset = at::empty_like(dgain);
     parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
-      Rows grad(g, some), from(x, some), to(dx, some);
+      Rows grad(g, some, scratch, 0), from(x, some, scratch, 1), to(dx, some, scratch, 2);
       const auto k = b * groups + first;
       kernels().group_norm_backward(grad.read(b, c), from.read(b, c), line(a, b) + c, line(o, b) + c, in(mean) + k, in(rstd) + k, to.at(b, c),
                                     out(dgain) + b * width + c, out(doffset) + b * width + c, from.pixels, from.row(), some, own, silu,
