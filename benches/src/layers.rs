@@ -1,4 +1,4 @@
-//! What each fused layer of the shim gains over libtorch's own operations, at the sizes of the DiT of row 1.
+//! What each fused layer of the shim gains over libtorch's own operations, at the sizes of the DiT of row 1 and the U-Net of row 2.
 
 use pentimento_torch_shim as shim;
 use std::fmt::Write;
@@ -7,6 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Batch, tokens, width and heads of row 1.
 const SIZES: [i64; 4] = [64, 64, 256, 8];
+
+/// Batch, channels, edge and groups of row 2.
+const MAPS: [i64; 4] = [32, 64, 32, 32];
 
 /// Turns of each side, ours and libtorch's by turns.
 const TURNS: usize = 15;
@@ -45,6 +48,17 @@ fn rows() -> Vec<Row> {
             inputs: vec![tokens.clone(), row, tokens],
             fused: |x| took(shim::gated(&x[0], &x[1], &x[2])),
             composed: |x| x[0].addcmul(&x[1], &x[2]),
+        },
+        Row {
+            // Each in the layout that suits it: libtorch's channels-last kernel is far slower backward.
+            name: "group norm and SiLU",
+            inputs: vec![vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], vec![1, MAPS[1]], vec![1, MAPS[1]]],
+            fused: |x| took(shim::group_norm(&x[0].permute([0, 3, 1, 2]), &x[1], &x[2], MAPS[3], 1e-5, true)),
+            composed: |x| {
+                let [b, c, edge, groups] = MAPS;
+                let (weight, bias) = (x[1].flatten(0, 1), x[2].flatten(0, 1));
+                x[0].view([b, c, edge, edge]).group_norm(groups, Some(&weight), Some(&bias), 1e-5, true).silu()
+            },
         },
         Row {
             name: "attention",

@@ -19,6 +19,14 @@ pub fn processor() -> String {
     format!("{}, {threads} threads", name.map_or("unknown processor", |(_, n)| n.trim()))
 }
 
+/// Whether the processor multiplies in bfloat16 itself.
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The revision, marked when the tree differs from it.
 pub fn revision(repo: &Repo) -> String {
     let revision = said("git", &["rev-parse", "--short=12", "HEAD"], repo);

@@ -161,9 +161,9 @@ impl Config {
     /// What nothing was chosen for.
     pub const PLAIN: Self = Self { compile: "eager", precision: "fp32", layout: "contiguous" };
 
-    /// Every precision and layout that a row may have, not compiled.
-    pub fn eager(choice: Choice) -> Vec<Self> {
-        let precisions: &[_] = if choice == Choice::Plain { &["fp32"] } else { &["fp32", "bf16"] };
+    /// Every precision and layout that a row may have, not compiled; `bf16` says whether the machine multiplies in it.
+    pub fn eager(choice: Choice, bf16: bool) -> Vec<Self> {
+        let precisions: &[_] = if choice == Choice::Plain || !bf16 { &["fp32"] } else { &["fp32", "bf16"] };
         let layouts: &[_] =
             if choice == Choice::Convolutional { &["contiguous", "channels_last"] } else { &["contiguous"] };
         let both = |precision: &&'static str| layouts.iter().map(|layout| (*precision, *layout)).collect::<Vec<_>>();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_plain_row_has_one_configuration_and_a_convolutional_one_four() {
-        let n = |choice| Config::eager(choice).len();
-        assert_eq!((n(Choice::Plain), n(Choice::Network), n(Choice::Convolutional)), (1, 2, 4));
+        let n = |bf16| [Choice::Plain, Choice::Network, Choice::Convolutional].map(|c| Config::eager(c, bf16).len());
+        assert_eq!((n(true), n(false)), ([1, 2, 4], [1, 1, 2]));
     }
 }
