@@ -27,6 +27,7 @@ struct Row {
 fn rows() -> Vec<Row> {
     let [b, t, d, _] = SIZES;
     let (tokens, row) = (vec![b, t, d], vec![b, 1, d]);
+    let maps = vec![vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], vec![1, MAPS[1]], vec![1, MAPS[1]]];
     vec![
         Row {
             name: "GELU, tanh form",
@@ -50,15 +51,16 @@ fn rows() -> Vec<Row> {
             composed: |x| x[0].addcmul(&x[1], &x[2]),
         },
         Row {
-            // Each in the layout that suits it: libtorch's channels-last kernel is far slower backward.
-            name: "group norm and SiLU",
-            inputs: vec![vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], vec![1, MAPS[1]], vec![1, MAPS[1]]],
+            name: "group norm and SiLU, both channels-last",
+            inputs: maps.clone(),
             fused: |x| took(shim::group_norm(&x[0].permute([0, 3, 1, 2]), &x[1], &x[2], MAPS[3], 1e-5, true)),
-            composed: |x| {
-                let [b, c, edge, groups] = MAPS;
-                let (weight, bias) = (x[1].flatten(0, 1), x[2].flatten(0, 1));
-                x[0].view([b, c, edge, edge]).group_norm(groups, Some(&weight), Some(&bias), 1e-5, true).silu()
-            },
+            composed: |x| normal_silu(&x[0].permute([0, 3, 1, 2]), x),
+        },
+        Row {
+            name: "group norm and SiLU, libtorch contiguous",
+            inputs: maps,
+            fused: |x| took(shim::group_norm(&x[0].permute([0, 3, 1, 2]), &x[1], &x[2], MAPS[3], 1e-5, true)),
+            composed: |x| normal_silu(&x[0].view([MAPS[0], MAPS[1], MAPS[2], MAPS[2]]), x),
         },
         Row {
             name: "attention",
@@ -74,6 +76,12 @@ fn rows() -> Vec<Row> {
             },
         },
     ]
+}
+
+/// libtorch's own, on maps `[B, C, H, W]`, with gain and offset behind the input.
+fn normal_silu(maps: &Tensor, x: &[Tensor]) -> Tensor {
+    let (weight, bias) = (x[1].flatten(0, 1), x[2].flatten(0, 1));
+    maps.group_norm(MAPS[3], Some(&weight), Some(&bias), 1e-5, true).silu()
 }
 
 fn took(y: Option<Tensor>) -> Tensor {

@@ -184,8 +184,8 @@ impl LayerNorm {
 }
 
 /// Group normalisation with learned scale and shift; statistics in f32 when activations are bf16. On a processor it is fused
-/// with what follows where pictures are channels-last: libtorch's own channels-last kernel takes up to thirty times as long
-/// backward as the contiguous one.
+/// with what follows where pictures are channels-last: libtorch's own channels-last kernel takes several times as long backward
+/// (`pentimento-bench layers`).
 #[derive(Debug)]
 pub struct GroupNorm {
     weight: Tensor,
