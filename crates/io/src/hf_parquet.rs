@@ -220,7 +220,13 @@ pub(crate) fn check_footer(source: &Source, limits: &Limits) -> Result<()> {
     if len > source.len() - 12 {
         return no_parquet("metadata longer than the file");
     }
-    crate::limits::admit(path, "metadata", len, limits.table_bytes).map(drop)
+    let len = crate::limits::admit(path, "metadata", len, limits.table_bytes)?;
+    let metadata = source.bytes(source.len() - 8 - len as u64, len, "metadata")?;
+    if !parquet_pages::is_bounded(&metadata) {
+        let advice = "the file is damaged: copy or download it again";
+        return Err(Error::bad(path, "metadata", "no valid Thrift structure", advice));
+    }
+    Ok(())
 }
 
 fn find_columns(path: &Path, reader: &SerializedFileReader<Source>) -> Result<Columns> {

@@ -1,7 +1,8 @@
-//! A look at the page headers of a Parquet column before its pages are decoded.
+//! A look at a Parquet file's metadata and at the page headers of a column, before a library decodes them.
 //!
 //! The decoder allocates what a page header declares: up to 2 GiB of decompressed bytes, and a dictionary of up to 2^31
-//! entries; its gzip codec even ignores what is declared. This walk refuses such pages first. It knows just enough of
+//! entries; its gzip codec even ignores what is declared; its walk over metadata it does not know has no bound on its time.
+//! This walk refuses such files first. It knows just enough of
 //! Thrift's compact protocol to read four numbers and skip the rest.
 //!
 //! # Source
@@ -41,6 +42,12 @@ struct Header {
     dictionary: bool,
     kind: i64,
     encoding: i64,
+}
+
+/// Whether metadata are one whole Thrift struct in which every item of every list takes a byte at least: then what a reader
+/// does with them is bounded by their length.
+pub(crate) fn is_bounded(metadata: &[u8]) -> bool {
+    Thrift { from: metadata, read: 0 }.skip(12, MAX_DEPTH).is_some()
 }
 
 /// Checks every page header of a column chunk; `place` names the column in errors.
@@ -208,7 +215,12 @@ impl<R: Read> Thrift<R> {
                 let head = self.byte()?;
                 let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
                 let item = head & 0x0f;
-                (0..count).try_for_each(|_| if item <= 2 { self.byte().map(drop) } else { self.skip(item, depth) })
+                // The decoder takes no bytes for a list of truth values, so that a few bytes declare endless work; none stands
+                // in a page header or in a file's metadata.
+                if item <= 2 {
+                    return None;
+                }
+                (0..count).try_for_each(|_| self.skip(item, depth))
             }
             12 => {
                 let mut last = 0;
@@ -258,6 +270,17 @@ mod tests {
         assert_eq!(header(&[0x18, 0xff, 0xff, 0xff, 0xff, 0x0f]), None);
         assert_eq!(header(&[0x19, 0xf8, 0xff, 0xff, 0xff, 0x0f]), None);
         assert_eq!(header(&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), None);
+    }
+
+    /// A list of lists of 2^31 truth values each: the decoder would count them all.
+    #[test]
+    fn lists_without_bytes_are_refused() {
+        assert!(is_bounded(&[0x19, 0x25, 2, 4, 0]), "a list of two numbers");
+        assert!(!is_bounded(&[0x19, 0x25, 2, 4]), "without an end");
+        let many = [0xf1, 0xff, 0xff, 0xff, 0xff, 7];
+        let nested = [&[0x19, 0x29][..], &many, &many, &[0]].concat();
+        assert!(!is_bounded(&nested));
+        assert_eq!(header(&nested), None);
     }
 
     #[test]
