@@ -2,15 +2,16 @@
 
 use crate::store::{Store, key};
 use crate::{Error, Metrics};
-use pentimento_core::Learner;
+use pentimento_core::{At, Batch, Draws, HostBatch, Learner, Stream};
 use pentimento_data::{Augment, Dataset};
 use pentimento_io::safetensors::{self, Metadata};
+use pentimento_measure::Features;
 use pentimento_nn::weights::{load_params, params_to_arrays};
 use pentimento_train::{Course, Diary, Monitor, State, TrainTable, Walked, walk};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// One run of one arm.
 pub struct Context<'a> {
@@ -72,6 +73,28 @@ impl Context<'_> {
         images.min(steps * batch as u64)
     }
 
+    /// The setting with the highest score: how an arm is tuned. One at which training breaks down is no candidate.
+    ///
+    /// # Errors
+    /// Whatever else stops a trial.
+    pub fn choose(
+        &mut self,
+        settings: &[f64],
+        mut score: impl FnMut(&mut Self, f64) -> Result<f64, Error>,
+    ) -> Result<f64, Error> {
+        let mut best = (f64::NEG_INFINITY, f64::NAN);
+        for &setting in settings {
+            let found = match score(self, setting) {
+                Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
+                found => found?,
+            };
+            if found > best.0 {
+                best = (found, setting);
+            }
+        }
+        Ok(best.1)
+    }
+
     /// Whether the user asked to stop: for arms that do not train through the loop.
     ///
     /// # Errors
@@ -119,6 +142,41 @@ impl Context<'_> {
         let header = Metadata::from([("format".to_owned(), "pt".to_owned()), ("base".into(), identity.to_string())]);
         self.store.put(&file, safetensors::to_bytes(&named, &header)?)
     }
+}
+
+/// Codes `[N, D]` as the measures take them.
+///
+/// # Errors
+/// A value that is not finite.
+pub fn features(codes: &Tensor) -> Result<Features, Error> {
+    let width = usize::try_from(codes.size()[1]).unwrap_or(usize::MAX);
+    let mut values = vec![0.0; codes.numel()];
+    codes.to_kind(Kind::Float).contiguous().copy_data(&mut values, codes.numel());
+    Ok(Features::new(width, values)?)
+}
+
+/// A batch of noise on the CPU, for the tests of pages.
+#[expect(clippy::cast_possible_truncation, reason = "f64 to f32")]
+pub fn noisy(n: usize, shape: [usize; 3]) -> Batch {
+    let [c, h, w] = shape;
+    let index: Vec<u64> = (0..n as u64).collect();
+    let mut draws = Draws::at(0, 0, 0, Stream::Own);
+    let x = (0..n * c * h * w).map(|_| (2.0 * draws.uniform() - 1.0) as f32).collect();
+    HostBatch { x, shape: [n, c, h, w], index, ..HostBatch::default() }.upload(Device::Cpu)
+}
+
+/// One step of a learner at a rate, for the tests of pages: the loss, and the largest change of a parameter.
+pub fn try_step(learner: &mut dyn Learner, batch: &Batch, lr: f64) -> [f64; 2] {
+    let length = batch.len();
+    let mut state = State::new(learner, &TrainTable::new(length as u64, length, lr));
+    state.optimisers.lr = lr;
+    let all = |l: &dyn Learner| -> Vec<Tensor> {
+        l.params().iter().flat_map(|(_, p)| p.entries()).map(|e| e.tensor.flatten(0, -1).copy()).collect()
+    };
+    let before = Tensor::cat(&all(learner), 0);
+    let terms = learner.step(batch, &At { seed: 0, step: 0, images: 0 }, &mut state.optimisers);
+    let moved = (before - Tensor::cat(&all(learner), 0)).abs().max();
+    [terms.total().double_value(&[]), moved.double_value(&[])]
 }
 
 /// A context for the tests of pages and of this crate: in memory, silent, at full length.

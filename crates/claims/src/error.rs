@@ -53,6 +53,9 @@ pub enum Error {
         /// Why it cannot be used and what to do.
         why: String,
     },
+    /// From the measures.
+    #[error(transparent)]
+    Measure(#[from] pentimento_measure::Error),
     /// From training.
     #[error(transparent)]
     Train(#[from] pentimento_train::Error),

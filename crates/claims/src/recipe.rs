@@ -109,6 +109,8 @@ impl Predicate {
         match (self.kind, self.scale) {
             (Kind::Superiority, Scale::Difference) => format!("{metric} of {arm} is {way} than {other} by {m}"),
             (Kind::Superiority, Scale::Ratio) => format!("{metric} of {arm} is {way} than {other} by a factor of {m}"),
+            (Kind::NoWorse, Scale::Difference) => format!("{metric} of {arm} is at most {m} worse than {other}"),
+            (Kind::NoWorse, Scale::Ratio) => format!("{metric} of {arm} is at most a factor of {m} worse than {other}"),
             (Kind::Equivalence, Scale::Difference) => format!("{metric} of {arm} is within {m} of {other}"),
             (Kind::Equivalence, Scale::Ratio) => format!("{metric} of {arm} is within a factor of {m} of {other}"),
         }

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use pentimento_core::Batch;
-use pentimento_data::{Dataset, Open, gather, open};
+use pentimento_data::{Dataset, Open, Subset, gather, open};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tch::Device;
@@ -58,6 +58,18 @@ impl Opened {
     pub fn tests(&self, device: Device) -> Result<Batch, Error> {
         let all: Vec<u64> = (0..self.test.len()).collect();
         Ok(gather(self.test.as_ref(), &all)?.upload(device))
+    }
+
+    /// The part to learn from without a share that settings are chosen on, and that share as one batch. Which items they are
+    /// hangs on their numbers alone.
+    ///
+    /// # Errors
+    /// An item that cannot be read.
+    pub fn hold_out(&self, share: f64, device: Device) -> Result<(Arc<dyn Dataset>, Batch), Error> {
+        const KEY: u64 = 0x6775;
+        let held = Subset::by_hash(self.train.clone(), KEY, 0.0, share);
+        let numbers: Vec<u64> = (0..held.len()).filter_map(|i| held.number(i)).collect();
+        Ok((Arc::new(Subset::by_hash(self.train.clone(), KEY, share, 1.0)), self.items(&numbers, device)?))
     }
 
     /// Items to learn from, by number.

@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | superiority | L > 0 and mean >= m / 2 | U < m | go on; after the last look inconclusive |
 //! | equivalence | -m < L and U < m | U < -m or L > m | the same |
+//! | no worse | -m < L | U < -m | the same |
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,8 @@ pub enum Kind {
     Superiority,
     /// The two differ by less than the margin.
     Equivalence,
+    /// The method is at most the margin worse; it may be any better.
+    NoWorse,
 }
 
 /// How differences are judged.
@@ -153,6 +156,7 @@ impl Rule {
         let (holds, fails) = match self.kind {
             Kind::Superiority => (*low > 0.0 && *mean >= 0.5 * m, *high < m),
             Kind::Equivalence => (-m < *low && *high < m, *high < -m || *low > m),
+            Kind::NoWorse => (-m < *low, *high < -m),
         };
         if holds { Some(Verdict::Reproduced) } else { fails.then_some(Verdict::NotReproduced) }
     }
@@ -232,5 +236,14 @@ mod tests {
         assert_eq!(verdict(rule, &[-3.0, -3.1, -3.2, -3.0, -2.9]), Verdict::NotReproduced);
         assert_eq!(verdict(rule, &[3.0, 3.1, 3.2, 3.0, 2.9]), Verdict::NotReproduced, "better is different, too");
         assert_eq!(verdict(rule, &[1.0, 0.8, 1.2, 0.9, 1.1]), Verdict::Open);
+    }
+
+    #[test]
+    fn no_worse_asks_for_the_lower_end_alone() {
+        let rule = Rule { kind: Kind::NoWorse, ..HIGHER };
+        assert_eq!(verdict(rule, &[3.0, 3.1, 3.2, 3.0, 2.9]), Verdict::Reproduced, "better is no worse");
+        assert_eq!(verdict(rule, &[-0.1, -0.2, 0.1, 0.0, -0.1]), Verdict::Reproduced);
+        assert_eq!(verdict(rule, &[-3.0, -3.1, -3.2, -3.0, -2.9]), Verdict::NotReproduced);
+        assert_eq!(verdict(rule, &[-1.0, -0.8, -1.2, -0.9, -1.1]), Verdict::Open);
     }
 }

@@ -42,7 +42,7 @@ pub struct Args {
     /// Pictures at once.
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// Folder for the pictures; <run>/drawn if absent.
+    /// Folder for the pictures, with their grid beside it in a file of that name and .png; <run>/drawn if absent.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Also write samples.npz in the layout of the ADM evaluator.
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Outcome {
             }
         }
     }
-    let grid = out.join("grid.png");
+    let grid = grid_path(&out);
     atomic::write_bytes(&grid, &drawing.grid(&drawn, &model)?)?;
     if args.npz {
         let path = out.join("samples.npz");
@@ -97,6 +97,14 @@ pub fn run(args: &Args) -> Outcome {
     }
     result(&grid.display().to_string());
     Ok(DONE)
+}
+
+/// Beside the folder, so that whatever reads the folder counts drawn pictures alone.
+fn grid_path(out: &Path) -> PathBuf {
+    let Some(name) = out.file_name() else { return out.join("grid.png") };
+    let mut name = name.to_owned();
+    name.push(".png");
+    out.with_file_name(name)
 }
 
 /// Two times as typed, `0.2,0.8`.

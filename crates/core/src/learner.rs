@@ -54,7 +54,9 @@ pub trait Learner: Send {
     fn visit_state(&mut self, _visit: &mut dyn FnMut(&str, &Tensor)) {}
 
     /// The random part, drawn by loader threads.
-    fn draw(&self) -> Option<Arc<dyn Draw>>;
+    fn draw(&self) -> Option<Arc<dyn Draw>> {
+        None
+    }
 
     /// The loss on a batch without learning from it.
     fn validate(&self, batch: &Batch, at: &At) -> Terms;

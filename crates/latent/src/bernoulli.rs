@@ -26,6 +26,15 @@ pub fn log_prob(x: &Tensor, logits: &Tensor) -> Tensor {
     (x * logits - logits.softplus()).sum_dim_intlist(1, false, Kind::Float)
 }
 
+/// The means of Bernoulli pixels as pictures.
+///
+/// # Shapes
+/// - `logits`: `[B, D]`
+/// - returns: `[B, C, H, W]` in [-1, 1]
+pub fn greys(logits: &Tensor, [c, h, w]: [i64; 3]) -> Tensor {
+    (logits.sigmoid() * 2.0 - 1.0).view([-1, c, h, w])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +49,15 @@ mod tests {
         let far = Tensor::from_slice(&[-200.0, 200.0]).view([1, 2]);
         let at = |x: [f64; 2]| log_prob(&Tensor::from_slice(&x).view([1, 2]), &far).double_value(&[0]);
         assert!(at([0.0, 1.0]).abs() < 1e-12 && (at([1.0, 0.0]) + 400.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn the_means_are_pictures_in_the_range_of_pictures() {
+        let x = greys(&Tensor::from_slice(&[0.0, 3f64.ln(), -900.0, 900.0]).view([1, 4]), [1, 2, 2]);
+        assert_eq!(x.size(), [1, 1, 2, 2]);
+        let values = Vec::<f64>::try_from(x.view(-1)).unwrap();
+        assert!((values[1] - 0.5).abs() < 1e-12, "{values:?}");
+        assert_eq!((values[0], values[2], values[3]), (0.0, -1.0, 1.0));
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub mod bernoulli;
 mod gaussian;
 pub mod gumbel;
 pub mod huffman;
+mod likelihood;
 mod weights;
 
 pub use gaussian::Gaussian;
+pub use likelihood::Likelihood;
 pub use weights::log_mean_exp;

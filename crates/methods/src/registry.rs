@@ -19,7 +19,12 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "graphs", pages: GRAPHS },
 ];
 
-const AUTOENCODERS: &[&Method] = &[&autoencoders::vae::METHOD, &autoencoders::gumbel_softmax::METHOD];
+const AUTOENCODERS: &[&Method] = &[
+    &autoencoders::vae::METHOD,
+    &autoencoders::beta_vae::METHOD,
+    &autoencoders::gumbel_softmax::METHOD,
+];
+
 
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
 

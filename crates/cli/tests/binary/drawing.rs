@@ -20,15 +20,20 @@ fn the_same_command_draws_the_same_bytes_in_any_batch() {
     draw("-n 64 --out a --npz");
     draw("-n 64 --out b --npz");
     let files = names(&t.path("a"));
-    assert_eq!(files.len(), 66, "{files:?}");
-    assert_eq!((files[17].as_str(), files[64].as_str(), files[65].as_str()), ("000017.png", "grid.png", "samples.npz"));
+    assert_eq!(files.len(), 65, "{files:?}");
+    assert_eq!((files[17].as_str(), files[64].as_str()), ("000017.png", "samples.npz"));
+    assert!(std::fs::read(t.path("a.png")).unwrap() == std::fs::read(t.path("b.png")).unwrap(), "the grids");
+    // The folder holds drawn pictures and nothing else that would be counted.
+    let said = t.run("measure psnr a b");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("64"), "{said:?}");
     for name in &files {
         let read = |folder: &str| std::fs::read(t.path(folder).join(name)).unwrap();
         assert!(read("a") == read("b"), "{name} differs");
     }
     // Picture 17 alone, without being told its class.
     draw("-n 1 --first 17 --batch 1 --out alone");
-    assert_eq!(names(&t.path("alone")), ["000017.png", "grid.png"]);
+    assert_eq!(names(&t.path("alone")), ["000017.png"]);
     let (a, b) = (pixels(&t.path("a/000017.png")), pixels(&t.path("alone/000017.png")));
     let near = a.iter().zip(&b).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
     assert!(a.len() == b.len() && near as f64 >= 0.999 * a.len() as f64, "{near} of {}", a.len());
@@ -49,7 +54,7 @@ fn pictures_say_how_they_were_made_and_npz_is_the_evaluators() {
     t.train("r", "--set train.images=80");
     let said = t.run("sample r -n 3 --class 7 --seed 5 --first 4 --guidance 2.5 --npz --out d");
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(said.out.lines().collect::<Vec<_>>(), ["d/samples.npz", "d/grid.png"]);
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), ["d/samples.npz", "d.png"]);
     let texts = png_out::texts(&t.path("d/000005.png")).unwrap();
     let text = |key: &str| texts.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()).unwrap();
     let parameters = text("parameters");
@@ -61,7 +66,7 @@ fn pictures_say_how_they_were_made_and_npz_is_the_evaluators() {
     assert_eq!((&plan["seed"], &plan["number"], &plan["images"]), (&5.into(), &5.into(), &80.into()));
     assert_eq!(plan["recipe"]["train"]["lr"], 1e-3);
     assert_eq!(plan["sample"]["guidance"], 2.5);
-    assert_eq!(png_out::texts(&t.path("d/grid.png")).unwrap().len(), 2);
+    assert_eq!(png_out::texts(&t.path("d.png")).unwrap().len(), 2);
     let npz = Npz::open(&t.path("d/samples.npz")).unwrap();
     assert_eq!(npz.names().collect::<Vec<_>>(), ["arr_0", "arr_1"]);
     let (images, labels) = npz.batch().unwrap();

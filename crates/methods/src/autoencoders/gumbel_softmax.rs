@@ -19,15 +19,13 @@
 
 use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Draw, Learner, Noise, Params, Stream, Terms};
-use pentimento_data::Subset;
+use pentimento_core::{At, Batch, Learner, Noise, Params, Stream, Terms};
 use pentimento_latent::{bernoulli, gumbel};
 use pentimento_nn::Mlp;
 use pentimento_nn::layers::Init;
 use pentimento_train::TrainTable;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -149,8 +147,8 @@ impl Model {
         gumbel::noise(noise, &logits.size(), logits.device(), Stream::Eps)
     }
 
-    /// A loss whose gradient is the estimator's, with the bound it stands for.
-    fn loss(&self, x: &Tensor, noise: &Noise, tau: f64) -> Loss {
+    /// A loss whose gradient is the estimator's, and the two parts of the bound it stands for: reconstruction and divergence.
+    fn loss(&self, x: &Tensor, noise: &Noise, tau: f64) -> (Tensor, Tensor, Tensor) {
         let logits = self.logits(x);
         let g = self.gumbel(&logits, noise);
         let kl = gumbel::kl_to_uniform(&logits);
@@ -170,7 +168,7 @@ impl Model {
             let log_q = (logits.log_softmax(-1, Kind::Float) * &z).flatten(1, 2).sum_dim_intlist(1, false, Kind::Float);
             total -= mean(&((log_px.detach() - self.running_mean()) * log_q));
         }
-        Loss { total, reconstruction: -mean(&log_px).detach(), kl: mean(&kl).detach() }
+        (total, -mean(&log_px).detach(), mean(&kl).detach())
     }
 
     /// b, corrected for its start at zero.
@@ -190,33 +188,24 @@ impl Model {
     }
 }
 
-struct Loss {
-    total: Tensor,
-    reconstruction: Tensor,
-    kl: Tensor,
-}
-
 impl Learner for Model {
     fn step(&mut self, batch: &Batch, at: &At, optimisers: &mut Optimisers) -> Terms {
         let noise = batch.noise(at.seed);
         let x = bernoulli::binarise(&batch.x, &noise);
-        let loss = self.loss(&x, &noise, self.config.tau(at.step));
-        loss.total.backward();
+        let (total, reconstruction, kl) = self.loss(&x, &noise, self.config.tau(at.step));
+        total.backward();
         optimisers.step("net");
         let _guard = tch::no_grad_guard();
         let decay = self.config.baseline_decay;
-        let now = Tensor::stack(&[-&loss.reconstruction, loss.kl.ones_like()], 0);
+        let now = Tensor::stack(&[-&reconstruction, kl.ones_like()], 0);
         self.baseline.copy_(&(&self.baseline * decay + now * (1.0 - decay)));
-        Terms(vec![("reconstruction".into(), loss.reconstruction), ("kl".into(), loss.kl)])
+        Terms(vec![("reconstruction".into(), reconstruction), ("kl".into(), kl)])
     }
     fn params(&self) -> Vec<(&'static str, &Params)> {
         vec![("net", &self.params)]
     }
     fn visit_state(&mut self, visit: &mut dyn FnMut(&str, &Tensor)) {
         visit("baseline", &self.baseline);
-    }
-    fn draw(&self) -> Option<Arc<dyn Draw>> {
-        None
     }
     fn validate(&self, batch: &Batch, _: &At) -> Terms {
         Terms::one("bound", Tensor::from(-self.evaluate(batch)))
@@ -245,12 +234,8 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 
 /// Chooses a rate on held-out pictures, then trains with it.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) -> Result<Metrics, Error> {
-    const KEY: u64 = 0x6775;
     let pixels = sets.shape().iter().product();
-    let held = Subset::by_hash(sets.train.clone(), KEY, 0.0, 0.02);
-    let numbers: Vec<u64> = (0..pentimento_data::Dataset::len(&held)).filter_map(|i| held.number(i)).collect();
-    let held = sets.items(&numbers, ctx.device)?;
-    let learned: Arc<dyn pentimento_data::Dataset> = Arc::new(Subset::by_hash(sets.train.clone(), KEY, 0.02, 1.0));
+    let (learned, held) = sets.hold_out(0.02, ctx.device)?;
     let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
         let mut model = Model::new(config, pixels, estimator, ctx.device, ctx.seed);
         let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
@@ -258,21 +243,10 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) 
         ctx.train(&mut model, &learned, &table, seed)?;
         Ok(model)
     };
-    let mut best = (f64::NEG_INFINITY, f64::NAN);
-    for &lr in &config.rates {
-        // A rate at which training breaks down is no candidate; anything else stops the claim.
-        let bound = match train(ctx, config.trial_images, lr) {
-            Ok(model) => model.evaluate(&held),
-            Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
-            Err(e) => return Err(e),
-        };
-        if bound > best.0 {
-            best = (bound, lr);
-        }
-    }
-    let model = train(ctx, config.images, best.1)?;
+    let rate = ctx.choose(&config.rates, |ctx, lr| Ok(train(ctx, config.trial_images, lr)?.evaluate(&held)))?;
+    let model = train(ctx, config.images, rate)?;
     let tests = sets.tests(ctx.device)?;
-    let mut metrics = Metrics::new([("elbo", model.evaluate(&tests)), ("rate", best.1)]);
+    let mut metrics = Metrics::new([("elbo", model.evaluate(&tests)), ("rate", rate)]);
     if ctx.seed == 0 {
         metrics.pictures.push(pictures(&model, &tests, sets.shape())?);
     }
@@ -280,21 +254,21 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) 
 }
 
 /// Test pictures, and what the decoder makes of a hard choice for each.
-fn pictures(model: &Model, tests: &Batch, [c, h, w]: [i64; 3]) -> Result<Picture, Error> {
+fn pictures(model: &Model, tests: &Batch, shape: [i64; 3]) -> Result<Picture, Error> {
     let _guard = tch::no_grad_guard();
-    let first = tests.slice(0, 12);
+    let first = tests.slice(0, tests.len().min(12));
     let noise = first.noise(0);
     let logits = model.logits(&bernoulli::binarise(&first.x, &noise));
     let z = gumbel::one_hot(&(&logits + model.gumbel(&logits, &noise)));
-    let out = model.decoder.forward(&z.flatten(1, 2)).sigmoid() * 2.0 - 1.0;
-    Picture::rows("test pictures; decoded from hard choices", &[first.x, out.view([-1, c, h, w])])
+    let decoded = bernoulli::greys(&model.decoder.forward(&z.flatten(1, 2)), shape);
+    Picture::rows("test pictures; decoded from hard choices", &[first.x, decoded])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::try_run;
-    use pentimento_train::{Silent, State};
+    use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_train::Silent;
 
     const ALL: [Estimator; 4] = [
         Estimator::GumbelSoftmax,
@@ -335,7 +309,7 @@ mod tests {
             let x = pictures_of(n);
             let noise = Noise::new(5, (0..n.unsigned_abs()).collect());
             let kl = gumbel::kl_to_uniform(&model.logits(&x)).mean(Kind::Float);
-            (model.loss(&x, &noise, 1.0).total - kl).backward();
+            (model.loss(&x, &noise, 1.0).0 - kl).backward();
             let found = -bias.grad();
             let one = pictures_of(1);
             let pi = model.logits(&one).softmax(-1, Kind::Float).view([3]);
@@ -358,7 +332,7 @@ mod tests {
         let n = 500;
         let noise = Noise::new(3, (0..500).collect());
         let model = |e| Model::new(&small(), 64, e, Device::Cpu, 2);
-        let bound = |e, tau| model(e).loss(&pictures_of(n), &noise, tau).reconstruction.double_value(&[]);
+        let bound = |e, tau| model(e).loss(&pictures_of(n), &noise, tau).1.double_value(&[]);
         let (soft, hard) = (|tau| bound(Estimator::GumbelSoftmax, tau), bound(Estimator::StraightThroughGumbel, 1.0));
         assert!(
             (soft(1e-3) - hard).abs() < 1e-2 && (soft(1.0) - hard).abs() > 0.05,
@@ -374,7 +348,7 @@ mod tests {
         for estimator in ALL {
             let mut model = Model::new(&small(), 64, estimator, Device::Cpu, 1);
             let noise = Noise::new(0, (0..20).collect());
-            model.loss(&pictures_of(20), &noise, 0.7).total.backward();
+            model.loss(&pictures_of(20), &noise, 0.7).0.backward();
             for p in model.params.entries() {
                 assert!(p.tensor.grad().abs().max().double_value(&[]) > 0.0, "{estimator:?}: {}", p.name);
             }
@@ -401,17 +375,7 @@ mod tests {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         let mut model = Model::new(&config, 784, Estimator::GumbelSoftmax, Device::Cpu, 0);
         assert_eq!(model.params.count(), 784 * 200 + 200 + 200 * 784 + 784);
-        let mut state = State::new(&model, &TrainTable::new(2, 2, 1e-3));
-        state.optimisers.lr = 1e-3;
-        let host = pentimento_core::HostBatch {
-            x: (0..2 * 784).map(|i| (i as f32).sin()).collect(),
-            shape: [2, 1, 28, 28],
-            index: vec![0, 1],
-            ..Default::default()
-        };
-        let before = model.params.entries()[0].tensor.copy();
-        let terms = model.step(&host.upload(Device::Cpu), &At { seed: 0, step: 0, images: 0 }, &mut state.optimisers);
-        assert!(terms.total().double_value(&[]).is_finite());
-        assert!((before - &model.params.entries()[0].tensor).abs().max().double_value(&[]) > 0.0);
+        let [loss, moved] = try_step(&mut model, &noisy(2, [1, 28, 28]), 1e-3);
+        assert!(loss.is_finite() && moved > 0.0);
     }
 }
