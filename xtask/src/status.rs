@@ -14,8 +14,15 @@ pub fn table(evidence: &[(&str, &str)]) -> String {
         let Ok(e) = serde_json::from_str::<Value>(text) else { continue };
         let word = |key: &str| e[key].as_str().unwrap_or("?").to_owned();
         let look = e["primary"]["looks"].as_array().and_then(|l| l.last()).cloned().unwrap_or_default();
-        let number = |key: &str| look[key].as_f64().unwrap_or(f64::NAN);
-        let found = format!("{:.3} [{:.3}, {:.3}], n = {}", number("mean"), number("low"), number("high"), look["n"]);
+        // Ratios are judged by their logarithms and read as factors.
+        let ratio = e["primary"]["predicate"]["scale"] == "ratio";
+        let number = |key: &str| {
+            let x = look[key].as_f64().unwrap_or(f64::NAN);
+            if ratio { x.exp() } else { x }
+        };
+        let unit = if ratio { "factor " } else { "" };
+        let [mean, low, high] = ["mean", "low", "high"].map(number);
+        let found = format!("{unit}{mean:.3} [{low:.3}, {high:.3}], n = {}", look["n"]);
         let verdict = word("verdict").replace('_', " ");
         let (slug, arxiv, claim) = (word("method"), word("arxiv"), word("claim"));
         let _ = writeln!(
@@ -51,6 +58,8 @@ mod tests {
         let table = table(&[("evidence/a.json", EVIDENCE)]);
         let want = "| [`a`](evidence/a.json) | [2401.01234](https://arxiv.org/abs/2401.01234) | x is higher | 0.100 [-0.200, 0.400], n = 5 | not reproduced |";
         assert_eq!(table.lines().nth(2), Some(want));
+        let ratio = EVIDENCE.replace("{\"looks\"", "{\"predicate\": {\"scale\": \"ratio\"}, \"looks\"");
+        assert!(super::table(&[("evidence/a.json", &ratio)]).contains("| factor 1.105 [0.819, 1.492], n = 5 |"));
         let readme = format!("head\n{}\nold\n{}\ntail\n", MARKS[0], MARKS[1]);
         let new = renewed(&readme, &table).unwrap();
         assert!(new.starts_with("head\n") && new.ends_with("\ntail\n") && new.contains(want) && !new.contains("old"));

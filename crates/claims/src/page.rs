@@ -1,6 +1,6 @@
 //! Evidence as a page to look at, and all of it as one gallery.
 
-use crate::{Error, Evidence, Found, Scale, picture_path};
+use crate::{Error, Evidence, Found, Interval, Predicate, Scale, picture_path};
 use pentimento_io::plots::{Bar, Bars};
 use pentimento_io::report::{Picture, Report, Table};
 use pentimento_io::source::Source;
@@ -45,11 +45,11 @@ pub fn page(e: &Evidence, path: &Path) -> Result<String, Error> {
 pub fn gallery(all: &[(Evidence, std::path::PathBuf)]) -> Result<String, Error> {
     let row = |e: &Evidence| {
         let look = e.primary.looks.last();
-        let found = look.map_or(String::new(), |l| format!("{:.3} [{:.3}, {:.3}]", l.mean, l.low, l.high));
+        let found = look.map_or(String::new(), |l| interval(&e.primary.predicate, l));
         let n = look.map_or(0, |l| l.n).to_string();
         vec![e.method.clone(), e.family.clone(), e.claim.clone(), found, n, e.verdict.words().into()]
     };
-    let columns = ["method", "family", "claim", "difference, 95 %", "seeds", "verdict"].map(String::from).into();
+    let columns = ["method", "family", "claim", "found, 95 %", "seeds", "verdict"].map(String::from).into();
     let caption = "The verdicts; about three claims in a hundred without any effect would still pass".into();
     let table = Table { caption, columns, rows: all.iter().map(|(e, _)| row(e)).collect() };
     let mut report = Report::new("Pentimento: methods and their claims")
@@ -63,13 +63,18 @@ pub fn gallery(all: &[(Evidence, std::path::PathBuf)]) -> Result<String, Error> 
     Ok(report.render())
 }
 
+/// What was found in the unit of the claim: a difference, or a factor.
+fn interval(p: &Predicate, l: &Interval) -> String {
+    match p.scale {
+        Scale::Difference => format!("{:+.3} [{:+.3}, {:+.3}]", l.mean, l.low, l.high),
+        Scale::Ratio => format!("factor {:.3} [{:.3}, {:.3}]", l.mean.exp(), l.low.exp(), l.high.exp()),
+    }
+}
+
 /// The verdict on a predicate in one line.
 pub fn summary(found: &Found) -> String {
     let p = &found.predicate;
-    let numbers = found.looks.last().map(|l| match p.scale {
-        Scale::Difference => format!("{:+.4} [{:+.4}, {:+.4}]", l.mean, l.low, l.high),
-        Scale::Ratio => format!("factor {:.3} [{:.3}, {:.3}]", l.mean.exp(), l.low.exp(), l.high.exp()),
-    });
+    let numbers = found.looks.last().map(|l| interval(p, l));
     let numbers = numbers.unwrap_or_else(|| "not judged below 5 seeds".into());
     format!("{}: {}; {numbers}, {} seeds", found.verdict.words(), p.sentence(), found.differences.len())
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod autoencoders;
+pub mod diffusion_representations;
 pub mod geometry;
 pub mod graphs;
 mod planned;

@@ -1,6 +1,6 @@
 //! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
 
-use crate::{autoencoders, geometry, graphs};
+use crate::{autoencoders, diffusion_representations, geometry, graphs};
 use pentimento_claims::{Error, Method};
 use pentimento_core::nearest;
 
@@ -15,6 +15,7 @@ pub struct Family {
 /// The families.
 pub const FAMILIES: &[Family] = &[
     Family { name: "autoencoders", pages: AUTOENCODERS },
+    Family { name: "diffusion-representations", pages: DIFFUSION_REPRESENTATIONS },
     Family { name: "geometry", pages: GEOMETRY },
     Family { name: "graphs", pages: GRAPHS },
 ];
@@ -25,6 +26,7 @@ const AUTOENCODERS: &[&Method] = &[
     &autoencoders::gumbel_softmax::METHOD,
 ];
 
+const DIFFUSION_REPRESENTATIONS: &[&Method] = &[&diffusion_representations::diffusion_classifier::METHOD];
 
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
 

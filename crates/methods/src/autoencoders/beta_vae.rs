@@ -80,7 +80,7 @@ impl Default for Config {
             beta: 8.0,
             gamma: 500.0,
             capacity: 18.0,
-            images: 512_000,
+            images: 256_000,
             batch: 64,
             lr: 5e-4,
             items: 10_000,
