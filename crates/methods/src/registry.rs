@@ -22,8 +22,9 @@ pub const FAMILIES: &[Family] = &[
 
 const AUTOENCODERS: &[&Method] = &[
     &autoencoders::vae::METHOD,
-    &autoencoders::beta_vae::METHOD,
+    &autoencoders::beta_vae_capacity::METHOD,
     &autoencoders::gumbel_softmax::METHOD,
+    &autoencoders::gon::METHOD,
 ];
 
 const DIFFUSION_REPRESENTATIONS: &[&Method] = &[&diffusion_representations::diffusion_classifier::METHOD];

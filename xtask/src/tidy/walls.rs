@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("latent", &["core"]),
     ("measure", &["core"]),
     ("train", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure"]),
-    ("claims", &["core", "io", "data", "nn", "train"]),
+    ("claims", &["core", "io", "data", "nn", "measure", "train"]),
     ("methods", &["core", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims"]),
     (
         "cli",

@@ -1,5 +1,6 @@
 //! Autoencoders and variational latent-variable models.
 
-pub mod beta_vae;
+pub mod beta_vae_capacity;
+pub mod gon;
 pub mod gumbel_softmax;
 pub mod vae;

@@ -35,7 +35,7 @@ use tch::{Device, Kind, Tensor};
 pub const METHOD: Method = Method {
     slug: "beta-vae-capacity",
     family: "autoencoders",
-    page: include_str!("beta_vae.rs"),
+    page: include_str!("beta_vae_capacity.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/beta-vae-capacity.toml"),
     settings: settings::<Config>,
     claim,
