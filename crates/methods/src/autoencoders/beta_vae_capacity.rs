@@ -130,10 +130,11 @@ struct Model {
 /// What the code holds as training goes.
 struct Watched {
     x: Tensor,
+    noise: Noise,
     /// Position, size: `[N, 2]`, `[N, 1]`.
     targets: [Tensor; 2],
     every: u64,
-    /// R by latent `[Z]`, and the shares of the variance of each target that are linear in mu.
+    /// R by latent `[Z]`, and the shares of the variance of each target that are linear in z.
     seen: Vec<(Tensor, [f64; 2])>,
 }
 
@@ -175,7 +176,9 @@ impl Model {
         if images >= watched.every * watched.seen.len() as u64 {
             let _guard = tch::no_grad_guard();
             let q = self.posterior(&watched.x);
-            let explained = watched.targets.each_ref().map(|t| explained(&q.mean, t));
+            // Of draws, not of means: an encoder that says nothing yet still has means that know where the shape is.
+            let z = q.sample(&watched.noise, Stream::Read);
+            let explained = watched.targets.each_ref().map(|t| explained(&z, t));
             watched.seen.push((q.kl_terms().mean_dim(0, false, Kind::Float), explained));
         }
         self.watched = Some(watched);
@@ -251,7 +254,8 @@ fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Press
         // Columns shape, colour, scale, rotation, x, y.
         let targets = [factors.narrow(0, 0, n).narrow(1, 4, 2), factors.narrow(0, 0, n).narrow(1, 2, 1)];
         let every = ctx.length(config.images, config.batch).div_ceil(64).max(1);
-        model.watched = Some(Watched { x: x.narrow(0, 0, n), targets, every, seen: Vec::new() });
+        let noise = Noise::new(KEY, (0..n.unsigned_abs()).collect());
+        model.watched = Some(Watched { x: x.narrow(0, 0, n), noise, targets, every, seen: Vec::new() });
     }
     let table = TrainTable { clip: 0.0, ..TrainTable::new(config.images, config.batch, config.lr) };
     let data: Arc<dyn Dataset> = world.clone();
