@@ -16,6 +16,7 @@ pub mod geometry;
 pub mod graphs;
 mod planned;
 mod registry;
+pub mod self_supervised;
 
 pub use planned::{Planned, planned};
 pub use registry::{FAMILIES, Family, all, find};

@@ -1,6 +1,6 @@
 //! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
 
-use crate::{autoencoders, diffusion_representations, geometry, graphs};
+use crate::{autoencoders, diffusion_representations, geometry, graphs, self_supervised};
 use pentimento_claims::{Error, Method};
 use pentimento_core::nearest;
 
@@ -18,6 +18,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "diffusion-representations", pages: DIFFUSION_REPRESENTATIONS },
     Family { name: "geometry", pages: GEOMETRY },
     Family { name: "graphs", pages: GRAPHS },
+    Family { name: "self-supervised", pages: SELF_SUPERVISED },
 ];
 
 const AUTOENCODERS: &[&Method] = &[
@@ -32,6 +33,8 @@ const DIFFUSION_REPRESENTATIONS: &[&Method] = &[&diffusion_representations::diff
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
 
 const GRAPHS: &[&Method] = &[&graphs::deepwalk::METHOD];
+
+const SELF_SUPERVISED: &[&Method] = &[&self_supervised::byol::METHOD];
 
 /// Every page.
 pub fn all() -> impl Iterator<Item = &'static Method> {

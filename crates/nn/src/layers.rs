@@ -248,6 +248,26 @@ impl GroupNorm {
     }
 }
 
+/// Normalisation over the batch, by the statistics of the batch at hand: there are no running ones.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl BatchNorm {
+    /// Over columns or channels; at first it only normalises.
+    pub fn new(p: &Scope, width: i64) -> Self {
+        Self { weight: p.ones("weight", &[width]), bias: p.zeros("bias", &[width]) }
+    }
+
+    /// `[B, width, ...]`; the same shape comes back.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let none = None::<&Tensor>;
+        x.batch_norm(Some(&self.weight), Some(&self.bias), none, none, true, 0.0, 1e-5, false)
+    }
+}
+
 /// One learned row per index.
 #[derive(Debug)]
 pub struct Embedding {
@@ -271,6 +291,15 @@ mod tests {
     use super::*;
     use pentimento_core::Params;
     use tch::{Device, Kind};
+
+    #[test]
+    fn batches_are_normalised_by_their_own_statistics() {
+        let p = Params::new(Device::Cpu, 3);
+        let x = pentimento_core::noise::init_normal(1, "x", &[500, 3]) * 4.0 + 7.0;
+        let y = BatchNorm::new(&p.root(), 3).forward(&x);
+        assert!(y.mean_dim(0, false, Kind::Float).abs().max().double_value(&[]) < 1e-5);
+        assert!((y.std_dim([0].as_slice(), false, false) - 1.0).abs().max().double_value(&[]) < 1e-4);
+    }
 
     #[test]
     fn initial_values_have_the_published_bounds() {

@@ -32,6 +32,7 @@ pub mod time;
 pub mod unet;
 pub mod unet_config;
 mod unet_plan;
+mod views;
 pub mod weights;
 
 pub use cnn::{Cnn, CnnConfig};
@@ -44,6 +45,7 @@ pub use mlp::{Activation, Mlp};
 pub use pyramid::{ConvDecoder, ConvEncoder, Pyramid};
 pub use unet_config::UnetConfig;
 pub use unet_plan::UnetPlan;
+pub use views::Views;
 
 /// Channels, height and width of the images a network reads.
 pub type Input = [i64; 3];

@@ -1,0 +1,3 @@
+//! Representations learned without labels.
+
+pub mod byol;
