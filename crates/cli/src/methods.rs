@@ -83,5 +83,5 @@ fn line(method: &Method, evidence: Option<&Evidence>) -> anyhow::Result<String> 
     let old = evidence.is_some_and(|e| e.numerics != pentimento_core::NUMERICS);
     let status = if old { format!("{status} (older numerics)") } else { status.into() };
     let gives = card.gives.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(format!("{:<24} {:<12} {:<18} {status:<16} {gives}", method.slug, card.arxiv, method.family))
+    Ok(format!("{:<24} {:<12} {:<26} {status:<16} {gives}", method.slug, card.arxiv, method.family))
 }
