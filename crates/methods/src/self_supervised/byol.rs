@@ -65,7 +65,7 @@ pub struct Config {
     pub batch: usize,
     /// Learning rate.
     pub lr: f64,
-    /// Pictures the probe is fitted on, and as many again halved to choose its strength.
+    /// Pictures for the probe: it is fitted on three quarters, and the rest choose its strength.
     pub probe_items: u64,
 }
 
