@@ -73,7 +73,8 @@ impl Context<'_> {
         images.min(steps * batch as u64)
     }
 
-    /// The setting with the highest score: how an arm is tuned. One at which training breaks down is no candidate.
+    /// The setting with the highest score: how an arm is tuned. One at which training breaks down is no candidate, a single one is
+    /// taken untried, and where none works the first is left to fail in the open.
     ///
     /// # Errors
     /// Whatever else stops a trial.
@@ -82,8 +83,8 @@ impl Context<'_> {
         settings: &[f64],
         mut score: impl FnMut(&mut Self, f64) -> Result<f64, Error>,
     ) -> Result<f64, Error> {
-        let mut best = (f64::NEG_INFINITY, f64::NAN);
-        for &setting in settings {
+        let mut best = (f64::NEG_INFINITY, settings.first().copied().unwrap_or(f64::NAN));
+        for &setting in settings.iter().filter(|_| settings.len() > 1) {
             let found = match score(self, setting) {
                 Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
                 found => found?,
@@ -153,6 +154,16 @@ pub fn features(codes: &Tensor) -> Result<Features, Error> {
     let mut values = vec![0.0; codes.numel()];
     codes.to_kind(Kind::Float).contiguous().copy_data(&mut values, codes.numel());
     Ok(Features::new(width, values)?)
+}
+
+/// The classes of a batch, as the measures take them.
+///
+/// # Errors
+/// Data without classes.
+pub fn labels(batch: &Batch) -> Result<Vec<u32>, Error> {
+    let host = batch.y.as_ref().and_then(|y| Vec::<i64>::try_from(y).ok());
+    let known = host.and_then(|y| y.into_iter().map(|y| u32::try_from(y).ok()).collect());
+    known.ok_or(Error::NoClasses)
 }
 
 /// A batch of noise on the CPU, for the tests of pages.

@@ -53,6 +53,9 @@ pub enum Error {
         /// Why it cannot be used and what to do.
         why: String,
     },
+    /// A claim about classes on data that has none.
+    #[error("the data has no classes, or not for every item; name a set in `[data]` that has")]
+    NoClasses,
     /// From the measures.
     #[error(transparent)]
     Measure(#[from] pentimento_measure::Error),

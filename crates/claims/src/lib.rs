@@ -29,7 +29,7 @@ mod simulation;
 mod store;
 pub mod verdict;
 
-pub use context::{Context, Curve, features, noisy, try_run, try_step};
+pub use context::{Context, Curve, features, labels, noisy, try_run, try_step};
 pub use error::Error;
 pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use harness::{Case, Estimate, Options, Outcome, Watch, picture_path};

@@ -76,7 +76,10 @@ pub fn run(args: &Args) -> Outcome {
     })?;
     drop(bar);
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.run));
-    std::fs::create_dir_all(&out).map_err(|e| pentimento_io::Error::os(&out, "make", e))?;
+    let grid = grid_path(&out);
+    // A folder that would stay empty is not made.
+    let folder = if args.grid_only && !args.npz { grid.parent().unwrap_or(&out) } else { &out };
+    std::fs::create_dir_all(folder).map_err(|e| pentimento_io::Error::os(folder, "make", e))?;
     let pictures = bytes(&drawn.x);
     if !args.grid_only {
         for (i, picture) in pictures.iter().enumerate() {
@@ -88,7 +91,6 @@ pub fn run(args: &Args) -> Outcome {
             }
         }
     }
-    let grid = grid_path(&out);
     atomic::write_bytes(&grid, &drawing.grid(&drawn, &model)?)?;
     if args.npz {
         let path = out.join("samples.npz");

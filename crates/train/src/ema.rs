@@ -25,6 +25,22 @@ impl Ema {
         }
     }
 
+    /// An average that lives in another network: the target of methods that bootstrap. It starts where that network is.
+    ///
+    /// # Panics
+    /// When `follower` has a parameter that `leader` lacks.
+    pub fn onto(follower: &Params, leader: &Params) -> Self {
+        let leaders = leader.entries();
+        let find = |name: &str| leaders.iter().find(|p| p.name == name).map(|p| p.tensor.detach());
+        let all: Vec<_> = follower.entries().into_iter().filter(|p| p.role == Role::Trainable).collect();
+        let source = all.iter().map(|p| find(&p.name).unwrap_or_else(|| panic!("nothing to follow for {}", p.name)));
+        Self {
+            source: source.collect(),
+            average: all.iter().map(|p| p.tensor.detach()).collect(),
+            names: all.into_iter().map(|p| p.name).collect(),
+        }
+    }
+
     /// Moves the average toward the weights by a share.
     ///
     /// # Panics

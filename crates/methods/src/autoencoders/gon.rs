@@ -12,7 +12,7 @@
 //!     components, and with r = x - F(z)
 //!     dG/dW = -r z^T - (x - b) (W^T r)^T
 //!     whose second half a code held fixed would lose: it alone tells F how long its codes should be.
-//! **Needs.** The loop, and `Tensor::run_backward` with a graph of its own.
+//! **Needs.** `nn::BatchNorm`, and `Tensor::run_backward` with a graph of its own.
 //! **Departs.** The loss is summed over a picture and not averaged over the batch, so that a code is its picture's alone; for
 //!     that reason small has no batch normalisation, and half the width for the time. The paper's recipe has both, with the
 //!     statistics of the batch at hand in either pass and in test, and the step that the released average amounts to. Pictures
@@ -24,11 +24,10 @@
 use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Stream, Terms};
-use pentimento_data::{Dataset, Subset};
+use pentimento_nn::layers::BatchNorm;
 use pentimento_train::TrainTable;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -129,8 +128,8 @@ enum Coding {
 
 /// Convolutions of kernel 4 with ELU between them: of stride 2, but for the one that meets the code.
 struct Stack {
-    /// Weight, bias, scale and shift of the normalisation.
-    layers: Vec<(Tensor, Tensor, Option<[Tensor; 2]>)>,
+    /// Weight, bias, normalisation.
+    layers: Vec<(Tensor, Tensor, Option<BatchNorm>)>,
     way: Way,
 }
 
@@ -149,7 +148,7 @@ impl Stack {
             // The fan is counted on the second axis in both kinds of convolution.
             let size = if way == Way::ToCode { [b, a, 4, 4] } else { [a, b, 4, 4] };
             let bound = ((size[1] * 16) as f64).sqrt().recip();
-            let norm = (norm == Norm::Batch && i < last).then(|| [p.ones("scale", &[b]), p.zeros("shift", &[b])]);
+            let norm = (norm == Norm::Batch && i < last).then(|| BatchNorm::new(&p.sub("norm"), b));
             (p.uniform("weight", &size, bound), p.uniform("bias", &[b], bound), norm)
         };
         Self { layers: channels.windows(2).enumerate().map(layer).collect(), way }
@@ -164,9 +163,8 @@ impl Stack {
                 Way::ToCode => h.conv2d(weight, Some(bias), [stride; 2], [padding; 2], [1, 1], 1),
                 Way::ToPicture => h.conv_transpose2d(weight, Some(bias), [stride; 2], [padding; 2], [0, 0], 1, [1, 1]),
             };
-            if let Some([scale, shift]) = norm {
-                let none = None::<&Tensor>;
-                h = h.batch_norm(Some(scale), Some(shift), none, none, true, 0.0, 1e-5, false);
+            if let Some(norm) = norm {
+                h = norm.forward(&h);
             }
             h = if i < end { h.elu() } else { h };
         }
@@ -285,33 +283,18 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 
 /// Chooses a rate on held-out pictures, then trains with it.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Result<Metrics, Error> {
-    const KEY: u64 = 0x676F;
-    let held = Subset::by_hash(sets.train.clone(), KEY, 0.0, 0.02);
-    let numbers: Vec<u64> = (0..held.len()).filter_map(|i| held.number(i)).collect();
-    let held = sets.items(&numbers, ctx.device)?;
-    let learned: Arc<dyn Dataset> = Arc::new(Subset::by_hash(sets.train.clone(), KEY, 0.02, 1.0));
+    let (learned, held) = sets.hold_out(0.02, ctx.device)?;
     let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
         let mut model = Model::new(config, sets.shape(), coding, ctx.device, ctx.seed);
         let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
         ctx.train(&mut model, &learned, &table, ctx.seed)?;
         Ok(model)
     };
-    let mut best = (f64::INFINITY, config.rates.first().copied().unwrap_or(f64::NAN));
-    for &lr in config.rates.iter().filter(|_| config.rates.len() > 1) {
-        // A rate at which training breaks down is no candidate; anything else stops the claim.
-        let error = match train(ctx, config.trial_images, lr) {
-            Ok(model) => model.evaluate(&held),
-            Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::INFINITY,
-            Err(e) => return Err(e),
-        };
-        if error < best.0 {
-            best = (error, lr);
-        }
-    }
-    let model = train(ctx, config.images, best.1)?;
+    let rate = ctx.choose(&config.rates, |ctx, lr| Ok(-train(ctx, config.trial_images, lr)?.evaluate(&held)))?;
+    let model = train(ctx, config.images, rate)?;
     let tests = sets.tests(ctx.device)?;
     let weights = model.params.count() as f64;
-    let mut metrics = Metrics::new([("error", model.evaluate(&tests)), ("rate", best.1), ("weights", weights)]);
+    let mut metrics = Metrics::new([("error", model.evaluate(&tests)), ("rate", rate), ("weights", weights)]);
     if ctx.seed == 0 {
         metrics.pictures.push(pictures(&model, &tests)?);
     }

@@ -8,7 +8,7 @@
 //!     p(c_i|x) = exp(-E_i) / sum_k exp(-E_k) = 1 / sum_k exp(E_i - E_k)        (eqs. 6, 8)
 //!     Only differences count, and what a draw adds to every E_i cancels in them if all conditions meet the *same* pairs. The
 //!     t_j are evenly spaced, one eps each. In stages: some pairs for all conditions, the best few stay, more pairs for those.
-//! **Needs.** `diffusion::{Path, Parametrised, DiffusionLoss}`, `nn::NetworkConfig`.
+//! **Needs.** `diffusion::{Path, Parametrised, DiffusionLoss}`, `nn::NetworkConfig`, `measure::Knn`.
 //! **Departs.** In place of Stable Diffusion and DiT-XL/2 a small DiT on pixels, trained here on the cosine path to predict v,
 //!     from which its noise follows, without dropped labels. Times are continuous. Each picture has noise of its own; the paper's
 //!     class-conditional runs share theirs between pictures, too. The baseline keeps the times and draws only the noise anew
@@ -17,9 +17,12 @@
 //!     seeds (`recipes/diffusion-representations/diffusion-classifier.toml`). Reported beside it: stages that save half of
 //!     the evaluations, and nearest neighbours in pixels.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, features, labels, settings,
+};
 use pentimento_core::{Batch, Condition, Denoiser, Draws, Noise, Params, SingleLoss, Stream};
 use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput, Variance};
+use pentimento_measure::{Knn, Metric, Vote, accuracy};
 use pentimento_nn::{DitConfig, NetworkConfig};
 use pentimento_train::{Schedule, TrainTable};
 use serde::{Deserialize, Serialize};
@@ -285,7 +288,7 @@ impl Task {
             seed: ctx.seed,
         };
         let answers = examiner.examine(&tests, stages, &mut || ctx.go_on())?;
-        let truth = labels(&tests);
+        let truth: Vec<usize> = labels(&tests)?.into_iter().map(|y| y as usize).collect();
         let of = |f: &dyn Fn(&[f64], usize) -> f64| {
             answers.errors.iter().zip(&truth).map(|(e, &y)| f(e, y)).sum::<f64>() / truth.len() as f64
         };
@@ -317,24 +320,17 @@ impl Task {
 
     /// The vote of the five nearest among some training pictures.
     fn nearest(&self, ctx: &mut Context) -> Result<Metrics, Error> {
-        const VOTES: i64 = 5;
+        const VOTES: usize = 5;
         let items = usize::try_from(self.sets.train.len()).unwrap_or(usize::MAX);
         let order = Draws::at(ctx.seed, 0, 0, Stream::Own).permutation(items);
         let bank: Vec<u64> = order.into_iter().take(self.config.bank).map(|i| i as u64).collect();
         let (bank, tests) = (self.sets.items(&bank, ctx.device)?, self.sets.tests(ctx.device)?);
-        let distance = Tensor::cdist(&tests.x.flatten(1, -1), &bank.x.flatten(1, -1), 2.0, None::<i64>); // [N, M]
-        let (_, near) = distance.topk(VOTES, 1, false, true);
-        let (Some(known), Some(truth)) = (&bank.y, &tests.y) else { panic!("the data has no classes") };
-        let right = known.take(&near).mode(1, false).0.eq_tensor(truth).to_kind(Kind::Double);
-        Ok(Metrics::new([("accuracy", right.mean(Kind::Double).double_value(&[]))]))
+        let [known, truth] = [labels(&bank)?, labels(&tests)?];
+        let knn = Knn::new(&features(&bank.x.flatten(1, -1))?, Metric::Euclidean);
+        let near = knn.neighbours(&features(&tests.x.flatten(1, -1))?, VOTES)?;
+        let named: Result<Vec<u32>, _> = near.iter().map(|n| Vote::Plain.label(n, &known)).collect();
+        Ok(Metrics::new([("accuracy", accuracy(&truth, &named?)?)]))
     }
-}
-
-/// The classes of a batch.
-fn labels(batch: &Batch) -> Vec<usize> {
-    let Some(y) = &batch.y else { panic!("the data has no classes") };
-    let host = Vec::<i64>::try_from(y).unwrap_or_default();
-    host.into_iter().map(|y| usize::try_from(y).unwrap_or(usize::MAX)).collect()
 }
 
 #[cfg(test)]

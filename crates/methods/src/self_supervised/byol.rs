@@ -17,14 +17,14 @@
 //!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, features, settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, features, labels, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms};
 use pentimento_measure::{Part, ProbeConfig, Target, probe};
 use pentimento_nn::layers::{BatchNorm, Init, Linear};
 use pentimento_nn::{ConvEncoder, Pyramid, Views};
-use pentimento_train::TrainTable;
+use pentimento_train::{Ema, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -143,6 +143,8 @@ struct Model {
     target: Params,
     trunk: Trunk,
     follower: Trunk,
+    /// xi <- tau xi + (1 - tau) theta.
+    following: Ema,
     /// q; none in the ablation.
     predictor: Option<Head>,
 }
@@ -170,7 +172,8 @@ impl Model {
         target.freeze();
         let widths = [config.projection, config.hidden, config.projection];
         let predictor = predicts.then(|| Head::new(&online.root().sub("predictor"), widths));
-        Ok(Self { config: config.clone(), online, target, trunk, follower, predictor })
+        let following = Ema::onto(&target, &online);
+        Ok(Self { config: config.clone(), online, target, trunk, follower, following, predictor })
     }
 
     fn predict(&self, x: &Tensor) -> Tensor {
@@ -189,15 +192,6 @@ impl Model {
     fn views(&self, x: &Tensor, noise: &Noise) -> [Tensor; 2] {
         [0, 1].map(|k| self.config.views.draw(x, &noise.at_step(k)))
     }
-
-    /// xi <- tau xi + (1 - tau) theta.
-    fn follow(&self, tau: f64) {
-        let _guard = tch::no_grad_guard();
-        for (xi, theta) in self.target.entries().into_iter().zip(self.online.entries()) {
-            // The predictor is made last, so what both have stands first and in the same order.
-            let _ = xi.tensor.shallow_clone().lerp_(&theta.tensor, 1.0 - tau);
-        }
-    }
 }
 
 impl Learner for Model {
@@ -206,7 +200,7 @@ impl Learner for Model {
         let loss = self.loss(&v, &w);
         loss.backward();
         optimisers.step("online");
-        self.follow(self.config.tau(at.images));
+        self.following.update(1.0 - self.config.tau(at.images));
         Terms::one("distance", loss.detach())
     }
     fn params(&self) -> Vec<(&'static str, &Params)> {
@@ -261,10 +255,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let parts = [fitted.slice(0, cut), fitted.slice(cut, fitted.len()), tests];
     let mut read = Vec::new();
     for part in &parts {
-        let Some(y) = &part.y else { panic!("the data has no classes; the probe needs them") };
-        let labels = Vec::<i64>::try_from(y).unwrap_or_default().into_iter();
-        let labels: Vec<u32> = labels.map(|y| u32::try_from(y).unwrap_or(u32::MAX)).collect();
-        read.push((features(&model.trunk.encoder.forward(&part.x))?, labels));
+        read.push((features(&model.trunk.encoder.forward(&part.x))?, labels(part)?));
     }
     let part = |i: usize| Part { features: &read[i].0, target: Target::Labels(&read[i].1) };
     let found = probe(&part(0), &part(1), &part(2), &ProbeConfig::linear())?;
