@@ -230,3 +230,22 @@ fn estimates_extend_a_short_stretch() {
     let lengths = try_run(|ctx| Ok(Metrics::new([("whole", ctx.length(1000, 10) as f64)])), 0, &mut Silent);
     assert_eq!(lengths.unwrap().get("whole"), Some(1000.0));
 }
+
+/// The best of several, a single one without a trial, and the first where every trial breaks down.
+#[test]
+fn a_setting_is_chosen_by_its_score() {
+    let broken = || {
+        let (layer, last) = (String::new(), String::new());
+        Err(Error::Train(pentimento_train::Error::NonFinite { steps: 1, step: 0, layer, last }))
+    };
+    let chosen = |settings: &[f64], breaks: bool| {
+        let run = |ctx: &mut Context| {
+            let best = ctx.choose(settings, |_, x| if breaks { broken() } else { Ok(-(x - 3.0).abs()) })?;
+            Ok(Metrics::new([("best", best)]))
+        };
+        try_run(run, 0, &mut Silent).unwrap().get("best").unwrap()
+    };
+    assert_eq!(chosen(&[1.0, 2.5, 9.0], false), 2.5);
+    assert_eq!(chosen(&[7.0, 8.0], true), 7.0);
+    assert_eq!(chosen(&[5.0], true), 5.0);
+}
