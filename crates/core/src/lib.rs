@@ -51,4 +51,4 @@ pub use params::{Param, Params, Role, Scope};
 
 /// A version of the arithmetic: raised whenever a change of layout, precision or order of operations moves results.
 /// Checkpoints and evidence carry it.
-pub const NUMERICS: u32 = 3;
+pub const NUMERICS: u32 = 4;

@@ -26,13 +26,17 @@ pub struct Sinusoid {
 }
 
 impl Sinusoid {
-    /// Embeddings of an even width. Frequencies are made by the operations of the originals in f32: at t = 1000 another
-    /// rounding would already show in the fourth decimal.
+    /// Embeddings of an even width. Frequencies are rounded where the originals round in f32: at t = 1000 another rounding would
+    /// already show in the fourth decimal. For the same reason the exponential is taken in f64: libtorch's in f32 is off by a last
+    /// place on some processors and not on others.
     pub fn new(width: i64, waves: Waves, device: Device) -> Self {
         let half = width >> 1;
         let last = if waves == Waves::CosSin { half } else { half - 1 };
         let ramp = Tensor::arange(half, (Kind::Float, Device::Cpu)) * -(10_000.0_f64.ln()) / last as f64;
-        Self { frequencies: ramp.exp().to_device(device).unsqueeze(0), waves }
+        Self {
+            frequencies: ramp.to_kind(Kind::Double).exp().to_kind(Kind::Float).to_device(device).unsqueeze(0),
+            waves,
+        }
     }
 
     /// # Shapes
