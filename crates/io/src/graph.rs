@@ -67,6 +67,7 @@ pub fn labels(source: &Source, limits: &Limits) -> Result<Vec<Option<u32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn edges(text: &[u8]) -> Result<Vec<[u32; 2]>> {
         super::edges(&Source::from_bytes("g.tsv", text), &Limits::TIGHT)
@@ -95,5 +96,28 @@ mod tests {
         assert!(labels("node\tlabel\n0\n").is_err());
         assert!(edges(&[0xff, 0xfe]).is_err());
         assert!(edges(&[0x1f, 0x8b, 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(
+            pairs in prop::collection::vec([0..VERTICES, 0..VERTICES], 0..30),
+            classes in prop::collection::vec(prop::option::of(0..VERTICES), 0..30),
+            remark in "(|#[^\n]*\n|[ \t]*\n)",
+        ) {
+            let lines: String = pairs.iter().map(|[a, b]| format!("{a}\t{b}\n{remark}")).collect();
+            prop_assert_eq!(edges(lines.as_bytes()).unwrap(), pairs);
+            let label = |(v, class): (usize, &Option<u32>)| format!("{v}\t{}\n", class.map_or(-1, i64::from));
+            let lines: String = classes.iter().enumerate().map(label).collect();
+            prop_assert_eq!(labels(&format!("node\tlabel\n{remark}{lines}")).unwrap(), classes);
+        }
+
+        /// Lines of every kind: an answer or a sentence that names the file.
+        #[test]
+        fn any_text_is_an_answer_or_a_sentence(text in "([0-9a-z#\t \r\n-]|[0-9]+\t[0-9]+\n){0,60}") {
+            for said in [edges(text.as_bytes()).err(), labels(&text).err()].into_iter().flatten() {
+                prop_assert!(said.to_string().starts_with("g.tsv: line "), "{}", said);
+            }
+        }
     }
 }

@@ -158,6 +158,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::source::Source;
+    use proptest::prelude::*;
     use std::io::Cursor;
 
     fn pair(d: usize) -> Moments {
@@ -245,5 +246,45 @@ mod tests {
         let floats = Array::new(vec![2, 1, 1, 3], Values::F32(vec![0.0; 6]));
         assert!(write_batch(&path, &floats, None).is_err());
         assert!(!path.exists());
+    }
+
+    /// Mean and covariance from a mean and any square: the square and its transpose, summed.
+    fn symmetric(d: usize) -> impl Strategy<Value = Moments> {
+        let number = || -1e3..1e3_f64;
+        (prop::collection::vec(number(), d), prop::collection::vec(number(), d * d)).prop_map(move |(mean, a)| {
+            let at = |k: usize| (k.div_euclid(d), k % d);
+            let covariance = (0..d * d).map(at).map(|(i, j)| a[i * d + j] + a[j * d + i]).collect();
+            Moments { mean, covariance }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_written_is_read(
+            pool in (1..7_usize).prop_flat_map(symmetric),
+            spatial in prop::option::of((1..4_usize).prop_flat_map(symmetric)),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ref.npz");
+            let reference = Reference { pool, spatial };
+            reference.write(&path, None).unwrap();
+            prop_assert_eq!(Reference::read(&path).unwrap(), reference);
+        }
+
+        /// One entry off the diagonal moved by more than rounding is refused.
+        #[test]
+        fn an_asymmetric_covariance_is_refused(
+            (moments, at) in (2..6_usize).prop_flat_map(|d| (symmetric(d), (0..d, 1..d))), by in 0.1..9.0_f64,
+        ) {
+            let d = moments.mean.len();
+            let (row, column) = (at.0, (at.0 + at.1) % d);
+            let mut covariance = moments.covariance;
+            let most = covariance.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+            covariance[row * d + column] += by * most;
+            let arrays = [("mu", floats(&[d], moments.mean)), ("sigma", floats(&[d, d], covariance))];
+            let said = read(&arrays).unwrap_err().to_string();
+            prop_assert!(said.contains("array sigma: entries"), "{}", said);
+        }
     }
 }
