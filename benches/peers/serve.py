@@ -11,6 +11,7 @@ Anything that goes wrong is answered with `error SENTENCE`, and the process live
 
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -25,19 +26,24 @@ MODULES = {
     "unet_forward": "networks",
     "unet_train": "networks",
     "ddim": "sampling",
+    "vae_train": "autoencoder",
+    "pythae_train": "autoencoder",
     "png_loader": "loading",
     "idx_loader": "loading",
     "logistic": "reading",
     "frechet": "reading",
 }
 
+# module -> the package that brings it, for summary.md.
+LIBRARIES = {"torch": "torch", "diffusers": "diffusers", "pythae": "pythae", "sklearn": "scikit-learn", "numpy": "numpy"}
+
 
 def versions():
     """What summary.md says of this process."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "diffusers", "sklearn", "numpy"):
+    for name, package in LIBRARIES.items():
         if name in sys.modules:
-            found[name] = sys.modules[name].__version__
+            found[name] = importlib.metadata.version(package)
     return found
 
 

@@ -99,6 +99,8 @@ pub struct Size {
     pub side: i64,
     pub classes: i64,
     pub items: usize,
+    pub hidden: Vec<i64>,
+    pub latent: i64,
     /// A diffusers `config.json`, for the networks that are theirs.
     pub config: Option<serde_json::Value>,
 }

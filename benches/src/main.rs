@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks")]
 
 mod ask;
+mod autoencoder;
 mod layers;
 mod limits;
 mod loading;

@@ -13,9 +13,9 @@ use pentimento_train::Ema;
 use tch::{Kind, Reduction, Tensor};
 
 /// As in `benches/peers/networks.py`.
-const LEARNING_RATE: f64 = 1e-4;
+pub const LEARNING_RATE: f64 = 1e-4;
 const EMA_WEIGHT: f64 = 0.05;
-const CHECKED_STEPS: u32 = 5;
+pub const CHECKED_STEPS: u32 = 5;
 
 /// Makes a network with the shared weights, for [`Forward`] and [`Train`].
 pub type Make = fn(&Ask) -> Result<(Params, Box<dyn Network>)>;

@@ -1,7 +1,7 @@
 //! The line protocol, as `benches/peers/serve.py` speaks it: one command a line, one answer a line.
 
 use crate::ask::{Ask, Work};
-use crate::{loading, networks, reading, sampling};
+use crate::{autoencoder, loading, networks, reading, sampling};
 use anyhow::{Context, Result, bail};
 use pentimento_io::{atomic, system};
 use std::io::{BufRead, Write};
@@ -64,6 +64,7 @@ fn make(ask: &Ask) -> Result<Box<dyn Work>> {
         "unet_forward" => Box::new(networks::Forward::new(ask, networks::unet)?),
         "unet_train" => Box::new(networks::Train::new(ask, networks::unet)?),
         "ddim" => Box::new(sampling::Drawing::new(ask)?),
+        "vae_train" | "pythae_train" => Box::new(autoencoder::Train::new(ask)?),
         "png_loader" => Box::new(loading::Loading::new(ask, "png")?),
         "idx_loader" => Box::new(loading::Loading::new(ask, "idx/MNIST/raw")?),
         "logistic" => Box::new(reading::Probe::new(ask)?),
