@@ -34,8 +34,16 @@ impl Sets {
     /// # Errors
     /// Data that is not there, with where it was looked for.
     pub fn open(&self) -> Result<Opened, Error> {
-        let train = open(&self.train, &Open::default())?.data;
-        let test = open(&self.test, &Open { limit: self.test_items, ..Open::default() })?.data;
+        self.open_with(&Open::default())
+    }
+
+    /// Opens both with the settings of worlds that a page chooses.
+    ///
+    /// # Errors
+    /// As [`Sets::open`], and settings out of their range.
+    pub fn open_with(&self, options: &Open) -> Result<Opened, Error> {
+        let train = open(&self.train, options)?.data;
+        let test = open(&self.test, &Open { limit: self.test_items, ..options.clone() })?.data;
         Ok(Opened { train, test })
     }
 }

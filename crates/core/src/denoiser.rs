@@ -9,7 +9,7 @@ pub const NO_LABEL: i64 = -1;
 pub struct Condition {
     /// Class per sample, `[B]` int64, [`NO_LABEL`] where dropped. None is the same as all dropped.
     pub y: Option<Tensor>,
-    /// A vector or tokens per sample, `[B, D]` or `[B, T, D]`.
+    /// A vector or tokens per sample, `[B, D]` or `[B, T, D]`, zeros where dropped.
     pub c: Option<Tensor>,
 }
 
@@ -29,6 +29,16 @@ impl Condition {
     /// One class per sample.
     pub fn classes(y: &[i64]) -> Self {
         Self { y: Some(Tensor::from_slice(y)), ..Self::default() }
+    }
+
+    /// One vector per sample, `[B, D]`.
+    pub fn vectors(c: Tensor) -> Self {
+        Self { c: Some(c), ..Self::default() }
+    }
+
+    /// Whether it has a form at all; its entries may still be dropped.
+    pub fn says_anything(&self) -> bool {
+        self.y.is_some() || self.c.is_some()
     }
 
     /// The same shapes with everything dropped, for the unconditional half of guidance.

@@ -116,7 +116,7 @@ const DSPRITES: File = File {
 };
 
 /// Every known data set.
-pub const ENTRIES: [Entry; 8] = [
+pub const ENTRIES: [Entry; 9] = [
     Entry {
         name: "sprites",
         what: "one coloured shape with exact factors, any number of pictures",
@@ -132,6 +132,12 @@ pub const ENTRIES: [Entry; 8] = [
     Entry {
         name: "bouncing",
         what: "frames of films of moving sprites with state and actions, any number of them",
+        origin: Origin::Procedural,
+        licence: "generated here: no conditions",
+    },
+    Entry {
+        name: "regimes",
+        what: "series of a noisy oscillator whose frequency jumps between 8 regimes, any number of them",
         origin: Origin::Procedural,
         licence: "generated here: no conditions",
     },

@@ -20,6 +20,7 @@ mod gather;
 pub mod graph;
 mod loader;
 mod pictures;
+pub mod regimes;
 pub mod scenes;
 mod shape;
 mod source;

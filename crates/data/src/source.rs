@@ -3,6 +3,7 @@
 use crate::bouncing::{Bouncing, BouncingConfig};
 use crate::dataset::{Bytes, Dataset, Subset};
 use crate::digits::digits;
+use crate::regimes::{OTHER_HALF, Regimes, RegimesConfig};
 use crate::scenes::{Scenes, ScenesConfig};
 use crate::sprites::{Sprites, SpritesConfig};
 use crate::transform::fit;
@@ -25,7 +26,9 @@ pub struct Open {
     pub scenes: Option<ScenesConfig>,
     /// Settings of the world `bouncing`.
     pub bouncing: Option<BouncingConfig>,
-    /// Edge to which pictures are cropped and averaged, or at which a world is drawn; 0 = as they are.
+    /// Settings of the world `regimes`.
+    pub regimes: Option<RegimesConfig>,
+    /// Edge to which pictures are cropped and averaged, or at which a world is drawn, or length of its series; 0 = as they are.
     pub px: usize,
     /// Leave out items that cannot be read instead of refusing the set.
     pub skip_bad: bool,
@@ -48,8 +51,8 @@ pub fn data_folders() -> Vec<PathBuf> {
 }
 
 /// Names that [`open`] understands besides paths; `name:test` is the other half of those that have one.
-pub const NAMES: [&str; 8] =
-    ["sprites", "scenes", "bouncing", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
+pub const NAMES: [&str; 9] =
+    ["sprites", "scenes", "bouncing", "regimes", "digits", "mnist", "fashion-mnist", "cifar10", "dsprites"];
 
 /// Opens a data set by name (`sprites`, `digits`, `mnist`, `mnist:test`, ...) or by path.
 ///
@@ -74,6 +77,12 @@ pub fn open(name: &str, options: &Open) -> Result<Opened, Error> {
             let mut config = options.bouncing.clone().unwrap_or_default();
             drawn_at(&mut config.px);
             whole(Arc::new(Bouncing::new(config)?))
+        }
+        "regimes" => {
+            let mut config = options.regimes.clone().unwrap_or_default();
+            drawn_at(&mut config.length);
+            config.seed ^= if half == "test" { OTHER_HALF } else { 0 };
+            whole(Arc::new(Regimes::new(config)?))
         }
         "digits" => whole(Arc::new(resized(digits(), options.px))),
         _ => {
@@ -302,6 +311,15 @@ mod tests {
             let open = |px| open(name, &Open { px, limit: 5, ..Open::default() }).unwrap().data;
             assert_eq!((open(0).len(), open(0).shape(), open(16).shape()), (5, [3, 32, 32], [3, 16, 16]));
         }
+        let series = |name, px| {
+            let set = open(name, &Open { px, limit: 3, ..Open::default() }).unwrap().data;
+            let mut x = vec![0.0; set.shape()[2]];
+            set.item(2, &mut x, &mut [0.0; 32]).unwrap();
+            (set.len(), x)
+        };
+        let (learned, tests) = (series("regimes", 0), series("regimes:test", 0));
+        assert_eq!((learned.0, learned.1.len(), series("regimes", 64).1.len()), (3, 512, 64));
+        assert_ne!(learned.1, tests.1, "the other half holds other series");
     }
 
     #[test]

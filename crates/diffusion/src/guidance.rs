@@ -1,3 +1,4 @@
+use crate::compose::compose;
 use pentimento_core::{Condition, Denoised, Denoiser, Level};
 use tch::Tensor;
 
@@ -33,8 +34,8 @@ impl From<[f64; 2]> for Interval {
 /// Classifier-free guidance: x0_hat = u + scale (c - u), with c under the condition and u without
 /// (Ho and Salimans 2022, arXiv 2207.12598, whose w is scale - 1).
 ///
-/// A predicted variance is that of the conditional half. Since x0_hat is affine in every other prediction with
-/// coefficients that depend on the level only, guiding x0 is guiding noise, v or velocity.
+/// The composition of one concept ([`crate::Composed`]). A predicted variance is that of the conditional half. Since x0_hat is
+/// affine in every other prediction with coefficients that depend on the level only, guiding x0 is guiding noise, v or velocity.
 ///
 /// # Cost
 /// One evaluation of 2 B rows; one of B rows where the scale is 1 or 0, outside the interval, and without a condition.
@@ -53,19 +54,11 @@ impl<D: Denoiser> ClassifierFree<D> {
 
 impl<D: Denoiser> Denoiser for ClassifierFree<D> {
     fn denoise(&self, x: &Tensor, level: &Level, c: &Condition) -> Denoised {
-        let inside = self.interval.contains(level);
-        let scales: Vec<f64> = inside.iter().map(|&i| if i { self.scale } else { 1.0 }).collect();
-        let conditioned = c.y.is_some() || c.c.is_some();
-        if !conditioned || scales.iter().all(|s| (s - 1.0).abs() < f64::EPSILON) {
+        if !c.says_anything() {
             return self.inner.denoise(x, level, c);
         }
-        if scales.iter().all(|&s| s == 0.0) {
-            return self.inner.denoise(x, level, &c.dropped());
-        }
-        let b = x.size()[0];
-        let both = self.inner.denoise(&Tensor::cat(&[x, x], 0), &level.repeat(2), &c.then(&c.dropped()));
-        let (with, without) = (both.x0.narrow(0, 0, b), both.x0.narrow(0, b, b));
-        let x0 = &without + Level::times(&scales, &(with - &without));
-        Denoised { x0, variance: both.variance.map(|v| v.narrow(0, 0, b)) }
+        let scales: Vec<f64> =
+            self.interval.contains(level).into_iter().map(|inside| if inside { self.scale } else { 1.0 }).collect();
+        compose(&self.inner, x, level, &c.dropped(), &[(&scales, c)])
     }
 }

@@ -27,11 +27,14 @@
 )]
 
 mod choice;
+mod compose;
 mod discrete;
 mod grid;
 mod guidance;
+mod latents;
 mod mixture;
 mod objective;
+mod operator;
 mod parametrised;
 mod path;
 mod posterior;
@@ -41,16 +44,19 @@ mod step;
 mod times;
 mod weighting;
 
+pub use compose::{Composed, Mixed, Term};
 pub use discrete::{Betas, DiscreteVp, Spacing};
 pub use grid::{Grid, S_CAP};
 pub use guidance::{ClassifierFree, Interval};
+pub use latents::LatentLoss;
 pub use mixture::GaussianMixture;
 pub use objective::{DiffusionLoss, LossConfig, MAX_GAIN};
+pub use operator::{BlockAverage, Blur, Mask, Operator};
 pub use parametrised::{C_NOISE_RANGE, Clipped, Parametrised, Preconditioning, TimeInput, Variance, edm_coefficients};
 pub use path::{EDM_S_MAX, Path};
 pub use posterior::{Posterior, elbo_weight};
 pub use prediction::Prediction;
 pub use sample::{Seen, Walk, invert, sample};
-pub use step::{Ancestral, Ddim, Dpmpp2m, Euler, Heun, History, ReverseVariance, Sampler, Step};
+pub use step::{Ancestral, Ddim, Dpmpp2m, Euler, Heun, History, ReverseVariance, Sampler, Steered, Step};
 pub use times::{Spread, Times, normal_quantile};
 pub use weighting::Weighting;

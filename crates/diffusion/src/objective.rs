@@ -1,6 +1,6 @@
 use crate::{Parametrised, Path, Preconditioning, Prediction, Spread, Times, Weighting};
 use pentimento_core::{
-    At, Batch, Condition, Draw, Draws, HostBatch, Level, NO_LABEL, Objective, Params, Stream, Terms,
+    At, Batch, Condition, Draw, Draws, HostBatch, Level, NO_LABEL, Objective, Params, Stream, Tap, Terms,
 };
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -79,13 +79,29 @@ impl DiffusionLoss {
     /// # Panics
     /// When the batch carries no times and noise: a defect of the loader.
     pub fn per_sample(&self, batch: &Batch) -> Tensor {
+        self.per_sample_with(batch, &mut |_, _| {})
+    }
+
+    /// As [`DiffusionLoss::per_sample`], showing each block's activation to `tap`: for losses on hidden layers beside this one.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn per_sample_with(&self, batch: &Batch, tap: Tap<'_>) -> Tensor {
+        let c = Condition { y: batch.y.as_ref().map(Tensor::shallow_clone), c: None };
+        self.per_sample_under(batch, &c, tap)
+    }
+
+    /// As [`DiffusionLoss::per_sample_with`], the network being told `c` and not the labels.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn per_sample_under(&self, batch: &Batch, c: &Condition, tap: Tap<'_>) -> Tensor {
         let Some(eps) = batch.eps.as_ref().filter(|_| batch.t.len() == batch.len()) else {
             panic!("a batch without times and noise; the loader must run this loss's draw")
         };
         let level = self.denoiser.path().levels(&batch.t);
         let xt = level.mix(&batch.x, eps);
-        let c = Condition { y: batch.y.as_ref().map(Tensor::shallow_clone), c: None };
-        let (raw, _) = self.denoiser.raw(&xt, &level, &c);
+        let (raw, _) = self.denoiser.raw_with(&xt, &level, c, tap);
         let error = raw - self.denoiser.raw_target(&batch.x, eps, &level);
         let factor = level.map(|a, s| self.factor(a, s));
         let mean = error.square().flatten(1, -1).mean_dim(1_i64, false, None::<Kind>); // [B]

@@ -1,5 +1,5 @@
 use crate::{Path, Prediction};
-use pentimento_core::{Condition, Denoised, Denoiser, Level, Network};
+use pentimento_core::{Condition, Denoised, Denoiser, Level, Network, Tap};
 use tch::{Kind, Tensor};
 
 /// The number that tells a network its noise level.
@@ -139,8 +139,13 @@ impl Parametrised {
 
     /// The network's output as it comes, and the variance fraction if it predicts one.
     pub fn raw(&self, xt: &Tensor, level: &Level, c: &Condition) -> (Tensor, Option<Tensor>) {
+        self.raw_with(xt, level, c, &mut |_, _| {})
+    }
+
+    /// As [`Parametrised::raw`], showing each block's activation to `tap`, gradients and all.
+    pub fn raw_with(&self, xt: &Tensor, level: &Level, c: &Condition, tap: Tap<'_>) -> (Tensor, Option<Tensor>) {
         let (x, t) = self.input(xt, level);
-        let out = self.network.forward(&x, &t, c);
+        let out = self.network.forward_with(&x, &t, c, tap);
         let out = if xt.kind() == Kind::Double { out.to_kind(Kind::Double) } else { out.to_kind(Kind::Float) };
         match self.variance {
             Variance::Fixed => (out, None),

@@ -2,13 +2,13 @@ use crate::Betas;
 use crate::choice::{Choices, by_name, checked};
 use pentimento_core::{Error, Level};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::FRAC_PI_2;
+use std::f64::consts::{FRAC_PI_2, PI};
 
 /// A noising process `xt = alpha(t) x0 + sigma(t) eps`, t from 0 (data) to 1 (noise).
 ///
 /// As text, in recipes and on the command line: `flow`, `vp_linear(beta_min, beta_max)`, `vp_cosine(s)`, `edm`,
-/// `table_linear(steps, first, last)`, `table_scaled_linear(steps, first, last)`, `table_cosine(steps)`; numbers may be
-/// left out.
+/// `table_linear(steps, first, last)`, `table_scaled_linear(steps, first, last)`, `table_cosine(steps)`,
+/// `vp_inverse_cosine`; numbers may be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Path {
@@ -42,6 +42,10 @@ pub enum Path {
         /// Length of the table.
         steps: usize,
     },
+    /// Variance preserving with alpha^2 = 2/pi arccos(sqrt(t)), the inverse function of a cosine path's: steep at both ends
+    /// and flat between, so that most times are those of medium noise (Hudson et al. 2023, arXiv 2311.17901; their offset s,
+    /// which makes alpha^2 negative before t = 1, is 0, as in google-deepmind/hackable_diffusion).
+    VpInverseCosine,
 }
 
 /// Noise level at the end of the EDM path (Karras et al. 2022, table 1).
@@ -58,6 +62,7 @@ impl Path {
             ("table_linear", &[1000.0, 1e-4, 0.02]),
             ("table_scaled_linear", &[1000.0, 0.00085, 0.012]),
             ("table_cosine", &[1000.0]),
+            ("vp_inverse_cosine", &[]),
         ],
     };
 
@@ -83,7 +88,8 @@ impl Path {
                     if place == 4 { Betas::Linear { first, last } } else { Betas::ScaledLinear { first, last } };
                 Self::Table { betas, steps: steps_of(n[0])? }
             }
-            _ => Self::Table { betas: Betas::Cosine, steps: steps_of(n[0])? },
+            6 => Self::Table { betas: Betas::Cosine, steps: steps_of(n[0])? },
+            _ => Self::VpInverseCosine,
         })
     }
 
@@ -98,6 +104,7 @@ impl Path {
                 Betas::ScaledLinear { first, last } => (5, vec![steps as f64, first, last]),
                 Betas::Cosine => (6, vec![steps as f64]),
             },
+            Self::VpInverseCosine => (7, vec![]),
         }
     }
 
@@ -116,6 +123,7 @@ impl Path {
             }
             Self::Edm => 1.0,
             Self::Table { betas, steps } => (0.5 * walked(betas, steps, t).0).exp(),
+            Self::VpInverseCosine => (t.clamp(0.0, 1.0).sqrt().acos() / FRAC_PI_2).sqrt(),
         }
     }
 
@@ -131,10 +139,12 @@ impl Path {
             }
             Self::Edm => EDM_S_MAX * t,
             Self::Table { betas, steps } => (-walked(betas, steps, t).0.exp_m1()).max(0.0).sqrt(),
+            // arcsin is the complement of arccos: no cancellation at small t.
+            Self::VpInverseCosine => (t.clamp(0.0, 1.0).sqrt().asin() / FRAC_PI_2).sqrt(),
         }
     }
 
-    /// d alpha / dt; of a table that of the line towards noise.
+    /// d alpha / dt; of a table that of the line towards noise, of `vp_inverse_cosine` infinite at both ends.
     pub fn d_alpha(&self, t: f64) -> f64 {
         match *self {
             Self::Flow => -1.0,
@@ -145,16 +155,18 @@ impl Path {
             }
             Self::Edm => 0.0,
             Self::Table { betas, steps } => 0.5 * walked(betas, steps, t).1 * self.alpha(t),
+            Self::VpInverseCosine => -rate_of_inverse_cosine(t) / self.alpha(t),
         }
     }
 
     /// d sigma / dt; infinite at t = 0 of the variance-preserving paths, where sigma grows like sqrt(t) (except
-    /// `vp_cosine(0)`, whose sigma is a sine).
+    /// `vp_cosine(0)`, whose sigma is a sine), and at t = 1 of `vp_inverse_cosine`.
     pub fn d_sigma(&self, t: f64) -> f64 {
         match *self {
             Self::Flow => 1.0,
             Self::Edm => EDM_S_MAX,
             Self::VpCosine { s: 0.0 } => FRAC_PI_2 * (FRAC_PI_2 * t).cos(),
+            Self::VpInverseCosine => rate_of_inverse_cosine(t) / self.sigma(t),
             // alpha^2 + sigma^2 = 1
             Self::VpLinear { .. } | Self::VpCosine { .. } | Self::Table { .. } => {
                 -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
@@ -187,6 +199,8 @@ impl Path {
             }
             Self::Edm => (-0.5 * logsnr).exp() / EDM_S_MAX,
             Self::Table { betas, steps } => time_of(betas, steps, -softplus(-logsnr)),
+            // alpha^2 is the logistic function of the log-SNR.
+            Self::VpInverseCosine => (FRAC_PI_2 * (-softplus(-logsnr)).exp()).cos().powi(2),
         };
         t.clamp(0.0, 1.0)
     }
@@ -260,6 +274,11 @@ fn integral(beta_min: f64, beta_max: f64, t: f64) -> f64 {
     0.25 * t * t * (beta_max - beta_min) + 0.5 * t * beta_min
 }
 
+/// Half of -d alpha^2 / dt = d sigma^2 / dt of the inverse cosine path.
+fn rate_of_inverse_cosine(t: f64) -> f64 {
+    0.5 / (PI * (t * (1.0 - t)).sqrt())
+}
+
 fn offset(s: f64) -> f64 {
     FRAC_PI_2 * s / (1.0 + s)
 }
@@ -270,8 +289,13 @@ fn softplus(x: f64) -> f64 {
 }
 
 #[cfg(test)]
-pub(crate) const ALL: [Path; 4] =
-    [Path::Flow, Path::VpLinear { beta_min: 0.1, beta_max: 20.0 }, Path::VpCosine { s: 0.008 }, Path::Edm];
+pub(crate) const ALL: [Path; 5] = [
+    Path::Flow,
+    Path::VpLinear { beta_min: 0.1, beta_max: 20.0 },
+    Path::VpCosine { s: 0.008 },
+    Path::Edm,
+    Path::VpInverseCosine,
+];
 
 #[cfg(test)]
 mod tests {
@@ -297,7 +321,7 @@ mod tests {
             assert!(p.sigma(0.0) == 0.0 && (p.alpha(0.0) - 1.0).abs() < 1e-15, "{p}");
             let end = p.level(1.0);
             match p {
-                Path::Flow | Path::VpCosine { .. } => {
+                Path::Flow | Path::VpCosine { .. } | Path::VpInverseCosine => {
                     assert!(end.alpha[0] == 0.0 && (end.sigma[0] - 1.0).abs() < 1e-15, "{p}");
                 }
                 // python: math.exp(-0.25*19.9 - 0.05) = 0.0065715...
@@ -312,7 +336,7 @@ mod tests {
 
     #[test]
     fn preserving_paths_preserve_variance_down_to_tiny_times() {
-        for p in &ALL[1..3] {
+        for p in [ALL[1], ALL[2], ALL[4]] {
             for t in [1e-12, 1e-6, 0.1, 0.5, 0.999] {
                 let (a, s) = (p.alpha(t), p.sigma(t));
                 assert!((a * a + s * s - 1.0).abs() < 1e-14, "{p} at {t}");
@@ -334,6 +358,23 @@ mod tests {
         );
         assert!("vp_linear(1, 0.5)".parse::<Path>().unwrap_err().to_string().contains("beta_max"));
         assert!("flow(1)".parse::<Path>().is_err() && "vp_cosine(x)".parse::<Path>().is_err());
+    }
+
+    /// alpha^2 of one undoes alpha^2 of the other. Half of all times lie where alpha^2 is between 1/3 and 2/3; on the cosine path
+    /// a fifth of them.
+    #[test]
+    fn the_inverse_cosine_inverts_the_cosine_and_dwells_in_the_middle() {
+        let (p, cosine) = (Path::VpInverseCosine, Path::VpCosine { s: 0.0 });
+        for i in 0..=20 {
+            let t = f64::from(i) / 20.0;
+            assert!((p.alpha(cosine.alpha(t).powi(2)).powi(2) - t).abs() < 1e-7, "{t}");
+        }
+        let share = |p: Path| {
+            let time = |square: f64| p.t_of_logsnr((square / (1.0 - square)).ln());
+            time(1.0 / 3.0) - time(2.0 / 3.0)
+        };
+        assert!((share(p) - 0.5).abs() < 1e-12, "cos^2(pi/6) - cos^2(pi/3)");
+        assert!((share(cosine) - 0.216_346_895_938_785_5).abs() < 1e-12, "(acos(sqrt(1/3)) - acos(sqrt(2/3))) 2/pi");
     }
 
     const TABLES: [Path; 3] = [

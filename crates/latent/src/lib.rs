@@ -12,12 +12,18 @@
 
 pub mod anchors;
 pub mod bernoulli;
+pub mod codebook;
+mod directions;
 mod gaussian;
 pub mod gumbel;
 pub mod huffman;
+mod info_nce;
 mod likelihood;
+pub mod transport;
 mod weights;
 
+pub use directions::principal_directions;
 pub use gaussian::Gaussian;
+pub use info_nce::{info_nce, information_bound};
 pub use likelihood::Likelihood;
 pub use weights::log_mean_exp;

@@ -11,9 +11,11 @@
 )]
 
 pub mod autoencoders;
+pub mod backbones_and_latents;
 pub mod diffusion_representations;
 pub mod geometry;
 pub mod graphs;
+pub mod inverse_problems;
 mod planned;
 mod registry;
 pub mod self_supervised;

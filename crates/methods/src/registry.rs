@@ -1,6 +1,8 @@
 //! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
 
-use crate::{autoencoders, diffusion_representations, geometry, graphs, self_supervised};
+use crate::{
+    autoencoders, backbones_and_latents, diffusion_representations, geometry, graphs, inverse_problems, self_supervised,
+};
 use pentimento_claims::{Error, Method};
 use pentimento_core::nearest;
 
@@ -15,9 +17,11 @@ pub struct Family {
 /// The families.
 pub const FAMILIES: &[Family] = &[
     Family { name: "autoencoders", pages: AUTOENCODERS },
+    Family { name: "backbones-and-latents", pages: BACKBONES_AND_LATENTS },
     Family { name: "diffusion-representations", pages: DIFFUSION_REPRESENTATIONS },
     Family { name: "geometry", pages: GEOMETRY },
     Family { name: "graphs", pages: GRAPHS },
+    Family { name: "inverse-problems", pages: INVERSE_PROBLEMS },
     Family { name: "self-supervised", pages: SELF_SUPERVISED },
 ];
 
@@ -26,15 +30,21 @@ const AUTOENCODERS: &[&Method] = &[
     &autoencoders::beta_vae_capacity::METHOD,
     &autoencoders::gumbel_softmax::METHOD,
     &autoencoders::gon::METHOD,
+    &autoencoders::vq_wae::METHOD,
 ];
 
-const DIFFUSION_REPRESENTATIONS: &[&Method] = &[&diffusion_representations::diffusion_classifier::METHOD];
+const BACKBONES_AND_LATENTS: &[&Method] = &[&backbones_and_latents::repa::METHOD];
+
+const DIFFUSION_REPRESENTATIONS: &[&Method] =
+    &[&diffusion_representations::soda::METHOD, &diffusion_representations::diffusion_classifier::METHOD];
 
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
 
 const GRAPHS: &[&Method] = &[&graphs::deepwalk::METHOD];
 
-const SELF_SUPERVISED: &[&Method] = &[&self_supervised::byol::METHOD];
+const INVERSE_PROBLEMS: &[&Method] = &[&inverse_problems::psld::METHOD];
+
+const SELF_SUPERVISED: &[&Method] = &[&self_supervised::cpc::METHOD, &self_supervised::byol::METHOD];
 
 /// Every page.
 pub fn all() -> impl Iterator<Item = &'static Method> {

@@ -284,6 +284,15 @@ impl Embedding {
     pub fn forward(&self, index: &Tensor) -> Tensor {
         Tensor::embedding(&self.weight, index, -1, false, false)
     }
+
+    /// Sums of the first K rows with the given weights.
+    ///
+    /// # Shapes
+    /// - `weights`: `[B, K]`
+    /// - returns: `[B, width]`
+    pub fn weighted(&self, weights: &Tensor) -> Tensor {
+        weights.to_kind(self.weight.kind()).matmul(&self.weight.narrow(0, 0, weights.size()[1]))
+    }
 }
 
 #[cfg(test)]

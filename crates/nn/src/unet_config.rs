@@ -34,6 +34,45 @@ pub enum Resample {
     Pool,
 }
 
+/// A vector z that acts in every residual block after time: h -> (1 + z_s) h + z_b with (z_s, z_b) linear in SiLU(z).
+///
+/// It is the condition's vector; without one, and where it is zero, it counts as dropped. Cut into m sections, the first acts at
+/// full resolution, on the way down and up again, the second one level below, and so on; one section more than levels
+/// gives the middle its own. The last section of fewer acts in all that is below.
+///
+/// # Source
+/// Hudson et al. 2023 (arXiv 2311.17901, section 3.2); with one section Preechakul et al. 2021 (arXiv 2111.15640), whose
+/// parameter name it has, `cond_emb_layers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatentConfig {
+    /// Z, numbers in the vector.
+    pub width: i64,
+    /// m, equal sections of it; each place in the network sees one.
+    pub sections: i64,
+}
+
+impl LatentConfig {
+    /// First entry and length of the section that acts at a level; the middle counts as one below the last.
+    pub(crate) fn section(self, place: i64) -> [i64; 2] {
+        let each = self.width.div_euclid(self.sections);
+        [place.min(self.sections - 1) * each, each]
+    }
+
+    fn check(self, levels: usize) -> Result<Self, Error> {
+        at_least_one("latent.width", self.width)?;
+        let most = i64::try_from(levels).unwrap_or(i64::MAX) + 1;
+        if !(1..=most).contains(&self.sections) {
+            let want = format!("1 to {most}, one for each level and the middle");
+            return Err(Error::range("network.unet.latent.sections", self.sections, &want));
+        }
+        if self.width % self.sections != 0 {
+            return Err(Error::indivisible("network.unet.latent.sections", self.sections, self.width, "the width"));
+        }
+        Ok(self)
+    }
+}
+
 /// A U-Net as a recipe describes it. Fields that are given replace those of the preset, or of a small U-Net.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +119,9 @@ pub struct UnetConfig {
     /// Guard of every normalisation; 1e-5 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_eps: Option<f64>,
+    /// A vector that acts in every residual block; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentConfig>,
     /// Also predict the variance: twice the channels come out.
     pub learn_sigma: bool,
     /// What stands for a dropped label. Published ADM weights have none.
@@ -203,6 +245,7 @@ impl UnetConfig {
         let heads = Heads { heads: c.heads, channels: c.head_channels };
         let resample = c.resample.unwrap_or_default();
         let middle_attention = c.middle_attention.unwrap_or(true);
+        let latent = c.latent.map(|l| l.check(widths.len())).transpose()?;
         let layout = Levels { widths: &widths, blocks, attention: &attention, heads, resample, middle_attention };
         let (down, middle, up) = layout.stages(input)?;
         Ok(UnetPlan {
@@ -219,6 +262,7 @@ impl UnetConfig {
             groups,
             norm_eps,
             null_label: c.null_label,
+            latent,
             layout: c.layout,
             down,
             middle,

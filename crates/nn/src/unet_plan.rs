@@ -4,7 +4,7 @@ use crate::attention::HeadOrder;
 use crate::label::NullLabel;
 use crate::layers::Layout;
 use crate::time::Waves;
-use crate::unet_config::{Embedded, Resample, at_least_one};
+use crate::unet_config::{Embedded, LatentConfig, Resample, at_least_one};
 use crate::{Cost, Error, Input};
 
 /// What a stage is made of.
@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pub pieces: Vec<Piece>,
     /// Pixels at its entry.
     pub pixels: i64,
+    /// Its level, 0 at full resolution; the middle counts as one below the last.
+    pub place: i64,
 }
 
 /// A checked U-Net.
@@ -63,6 +65,8 @@ pub struct UnetPlan {
     pub norm_eps: f64,
     /// What stands for a dropped label.
     pub null_label: NullLabel,
+    /// The latent that acts in every residual block; none = no such input.
+    pub latent: Option<LatentConfig>,
     /// Order in memory.
     pub layout: Layout,
     pub(crate) down: Vec<Stage>,
@@ -126,16 +130,16 @@ impl Levels<'_> {
     pub fn stages(&self, input: Input) -> Result<(Vec<Stage>, Stage, Vec<Stage>), Error> {
         let last = self.widths.len() - 1;
         let pixels = |level: usize| (input[1] * input[2]) >> (2 * level);
-        let mut down = vec![(vec![Piece::Stem { inputs: input[0], outputs: self.widths[0] }], pixels(0))];
+        let mut down = vec![(vec![Piece::Stem { inputs: input[0], outputs: self.widths[0] }], 0)];
         let (mut ch, mut skips) = (self.widths[0], vec![self.widths[0]]);
         for level in 0..=last {
             for _ in 0..self.blocks {
-                down.push((self.residual(level, ch)?, pixels(level)));
+                down.push((self.residual(level, ch)?, level));
                 ch = self.widths[level];
                 skips.push(ch);
             }
             if level < last {
-                down.push((vec![self.change(ch, Scale::Halve)], pixels(level)));
+                down.push((vec![self.change(ch, Scale::Halve)], level));
                 skips.push(ch);
             }
         }
@@ -153,14 +157,21 @@ impl Levels<'_> {
                 if level > 0 && i == self.blocks {
                     pieces.push(self.change(ch, Scale::Double));
                 }
-                up.push((pieces, pixels(level)));
+                up.push((pieces, level));
             }
         }
-        let named = |list: Vec<(Vec<Piece>, i64)>, name: &str| {
-            let stage = |(i, (pieces, pixels))| Stage { name: format!("{name}.{i}"), pieces, pixels };
+        let place = |level: usize| i64::try_from(level).unwrap_or(i64::MAX);
+        let named = |list: Vec<(Vec<Piece>, usize)>, name: &str| {
+            let stage = |(i, (pieces, level))| Stage {
+                name: format!("{name}.{i}"),
+                pieces,
+                pixels: pixels(level),
+                place: place(level),
+            };
             list.into_iter().enumerate().map(stage).collect::<Vec<_>>()
         };
-        let middle = Stage { name: "middle_block".into(), pieces: middle, pixels: pixels(last) };
+        let middle =
+            Stage { name: "middle_block".into(), pieces: middle, pixels: pixels(last), place: place(last + 1) };
         Ok((named(down, "input_blocks"), middle, named(up, "output_blocks")))
     }
 }
@@ -175,7 +186,7 @@ impl UnetPlan {
         self.down.iter().chain([&self.middle]).chain(&self.up)
     }
 
-    fn piece(&self, piece: Piece, pixels: i64) -> Cost {
+    fn piece(&self, piece: Piece, pixels: i64, place: i64) -> Cost {
         match piece {
             Piece::Stem { inputs, outputs } => Cost::conv(inputs, outputs, 3, pixels),
             Piece::Residual { inputs, outputs, scale } => {
@@ -186,12 +197,14 @@ impl UnetPlan {
                 };
                 let embedded = if self.embedded == Embedded::ScaleShift { 2 * outputs } else { outputs };
                 let skip = if inputs == outputs { Cost::default() } else { Cost::conv(inputs, outputs, 1, pixels) };
+                let latent = self.latent.map(|l| Cost::linear(l.section(place)[1], 2 * outputs, 1)).unwrap_or_default();
                 Cost::affine(inputs)
                     + Cost::conv(inputs, outputs, 3, pixels)
                     + Cost::linear(self.embedding(), embedded, 1)
                     + Cost::affine(outputs)
                     + Cost::conv(outputs, outputs, 3, pixels)
                     + skip
+                    + latent
             }
             Piece::Attention { channels: c, .. } => {
                 Cost::affine(c)
@@ -211,7 +224,7 @@ impl UnetPlan {
         let labels = if self.classes > 0 { self.null_label.rows(self.classes) } else { 0 };
         let stages = self.stages().map(|s| {
             // Only the last piece of a stage changes the resolution.
-            s.pieces.iter().map(|p| self.piece(*p, s.pixels)).sum::<Cost>()
+            s.pieces.iter().map(|p| self.piece(*p, s.pixels, s.place)).sum::<Cost>()
         });
         Cost::linear(self.channels, e, 1)
             + Cost::linear(e, e, 1)

@@ -198,6 +198,7 @@ pub fn open_options(recipe: &Recipe) -> Open {
         sprites: d.sprites.clone(),
         scenes: d.scenes.clone(),
         bouncing: d.bouncing.clone(),
+        regimes: d.regimes.clone(),
         px: d.px,
         skip_bad: d.skip_bad,
         limit: d.limit,

@@ -4,6 +4,7 @@
 use crate::Error;
 use pentimento_core::nearest;
 use pentimento_data::bouncing::BouncingConfig;
+use pentimento_data::regimes::RegimesConfig;
 use pentimento_data::scenes::ScenesConfig;
 use pentimento_data::sprites::SpritesConfig;
 use pentimento_diffusion::{Grid, Path, Prediction, Sampler, Spread, Times, Weighting};
@@ -52,6 +53,9 @@ pub struct DataTable {
     /// Settings of the procedural world `bouncing`, whose items are single frames.
     #[serde(default)]
     pub bouncing: Option<BouncingConfig>,
+    /// Settings of the procedural world `regimes`, whose items are series: one row of samples.
+    #[serde(default)]
+    pub regimes: Option<RegimesConfig>,
     /// Items used, the first n in order; 0 = all.
     #[serde(default)]
     pub limit: u64,

@@ -3,8 +3,9 @@ use tch::Tensor;
 
 /// One step of a sampler. It is told where it is and where it goes; what it remembers it returns.
 ///
-/// The denoiser comes with its condition filled in, and the noise already stands at the number of the step.
-pub trait Step: Send {
+/// The denoiser comes with its condition filled in, and the noise already stands at the number of the step. Not `Send` by itself, so
+/// that a step can wrap borrowed parts.
+pub trait Step {
     /// The state at `to` from the state `x` at `from` (noisier), and what the next step may want to know.
     ///
     /// # Shapes

@@ -14,6 +14,7 @@ mod dpmpp_2m;
 mod euler;
 mod heun;
 mod registry;
+mod steered;
 
 pub use ancestral::{Ancestral, ReverseVariance};
 pub(crate) use contract::noise_of;
@@ -23,3 +24,4 @@ pub use dpmpp_2m::Dpmpp2m;
 pub use euler::Euler;
 pub use heun::Heun;
 pub use registry::Sampler;
+pub use steered::Steered;

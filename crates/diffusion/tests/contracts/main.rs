@@ -9,11 +9,14 @@
     reason = "a test may stop at the first surprise, says what it skips, and compares exactly"
 )]
 
+mod compose;
 mod fakes;
 mod guidance;
+mod latents;
 mod learned_variance;
 mod loss;
 mod mixture;
 mod parametrised;
 mod reference;
+mod steered;
 mod steps;

@@ -4,3 +4,4 @@ pub mod beta_vae_capacity;
 pub mod gon;
 pub mod gumbel_softmax;
 pub mod vae;
+pub mod vq_wae;

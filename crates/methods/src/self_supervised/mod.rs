@@ -1,3 +1,4 @@
 //! Representations learned without labels.
 
 pub mod byol;
+pub mod cpc;

@@ -3,6 +3,7 @@
 mod behaviour;
 mod diffusers;
 mod gradients;
+mod latent;
 mod originals;
 mod reference;
 mod sizes;

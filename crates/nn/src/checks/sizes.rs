@@ -1,7 +1,7 @@
 use crate::label::NullLabel;
 use crate::layers::Layout;
 use crate::unet_config::Resample;
-use crate::{Cost, DitConfig, NetworkConfig, UnetConfig};
+use crate::{Cost, DitConfig, LatentConfig, NetworkConfig, UnetConfig};
 use pentimento_core::Params;
 use tch::Device;
 
@@ -74,9 +74,19 @@ fn costs_count_what_is_built() {
         let (mult, resample, attention) = (Some(mult.into()), Some(resample), Some(vec![2]));
         NetworkConfig::Unet(UnetConfig { channels, blocks, groups, mult, resample, attention, ..Default::default() })
     };
+    let latent = Some(LatentConfig { width: 8, sections: 2 });
+    let told = NetworkConfig::Unet(UnetConfig {
+        channels: Some(8),
+        mult: Some(vec![1.0, 2.0]),
+        groups: Some(4),
+        resample: Some(Resample::Residual),
+        latent,
+        ..Default::default()
+    });
     let tiny = DitConfig { width: Some(16), depth: Some(3), heads: Some(2), patch: Some(4), ..DitConfig::default() };
     let cases = [
         NetworkConfig::Dit(tiny),
+        told,
         unet(Resample::Conv, &[1.0, 1.5]),
         unet(Resample::Residual, &[1.0, 1.0, 2.0]),
         unet(Resample::Pool, &[0.5, 2.0]),

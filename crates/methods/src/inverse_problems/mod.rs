@@ -1,0 +1,3 @@
+//! Pictures from what was measured of them, with a diffusion model as the prior.
+
+pub mod psld;
