@@ -14,6 +14,7 @@ pub mod bouncing;
 pub mod catalogue;
 mod check;
 mod dataset;
+pub mod detect;
 mod digits;
 mod error;
 mod gather;

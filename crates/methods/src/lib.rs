@@ -15,6 +15,7 @@ pub mod backbones_and_latents;
 pub mod diffusion_representations;
 pub mod geometry;
 pub mod graphs;
+pub mod guidance;
 pub mod inverse_problems;
 mod planned;
 mod registry;

@@ -1,7 +1,8 @@
 //! Every page, in the order in which the catalogue shows them: a line for each, written by hand.
 
 use crate::{
-    autoencoders, backbones_and_latents, diffusion_representations, geometry, graphs, inverse_problems, self_supervised,
+    autoencoders, backbones_and_latents, diffusion_representations, geometry, graphs, guidance, inverse_problems,
+    self_supervised,
 };
 use pentimento_claims::{Error, Method};
 use pentimento_core::nearest;
@@ -21,6 +22,7 @@ pub const FAMILIES: &[Family] = &[
     Family { name: "diffusion-representations", pages: DIFFUSION_REPRESENTATIONS },
     Family { name: "geometry", pages: GEOMETRY },
     Family { name: "graphs", pages: GRAPHS },
+    Family { name: "guidance", pages: GUIDANCE },
     Family { name: "inverse-problems", pages: INVERSE_PROBLEMS },
     Family { name: "self-supervised", pages: SELF_SUPERVISED },
 ];
@@ -41,6 +43,8 @@ const DIFFUSION_REPRESENTATIONS: &[&Method] =
 const GEOMETRY: &[&Method] = &[&geometry::relative_reps::METHOD];
 
 const GRAPHS: &[&Method] = &[&graphs::deepwalk::METHOD];
+
+const GUIDANCE: &[&Method] = &[&guidance::composable_diffusion::METHOD];
 
 const INVERSE_PROBLEMS: &[&Method] = &[&inverse_problems::psld::METHOD];
 

@@ -1,0 +1,3 @@
+//! Guidance: what a trained denoiser is asked, at sampling time.
+
+pub mod composable_diffusion;
