@@ -3,7 +3,7 @@
 //! Concepts c_i that are independent given x have p(x | c_1, .., c_n) ~ p(x) prod_i p(x | c_i) / p(x). With a weight for each, the
 //! scores add up, and so do all predictions, which are affine in x0 with coefficients of the level only:
 //!
-//!     x0_hat = u + sum_i w_i (x_i - u),   u without and x_i with concept i
+//! x0_hat = u + sum_i w_i (x_i - u),   u without and x_i with concept i
 //!
 //! (Liu et al. 2022, arXiv 2206.01714: conjunction, w_i > 0; negation, w_i < 0). With one concept it is classifier-free guidance.
 //!

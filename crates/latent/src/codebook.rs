@@ -28,7 +28,7 @@ pub fn straight_through(z: &Tensor, q: &Tensor) -> Tensor {
 
 /// The two latent terms of a vector-quantised autoencoder, means over all coordinates.
 ///
-///     codebook = |sg(z) - q|^2,   commitment = |z - sg(q)|^2
+/// codebook = |sg(z) - q|^2,   commitment = |z - sg(q)|^2
 ///
 /// The first moves codewords to their latents, the second latents to their codewords.
 ///
@@ -75,8 +75,8 @@ pub fn perplexity(usage: &Tensor) -> f64 {
 
 /// Codewords that are moving means of the latents they stand for, and begin anew where they stand for too few.
 ///
-///     n_k <- gamma n_k + (1 - gamma) #{ i : k nearest to z_i },   m_k <- gamma m_k + (1 - gamma) sum of those z_i
-///     c_k = m_k / n_k
+/// n_k <- gamma n_k + (1 - gamma) #{ i : k nearest to z_i },   m_k <- gamma m_k + (1 - gamma) sum of those z_i
+/// c_k = m_k / n_k
 ///
 /// A codeword whose n_k falls below `least` is put on a latent of the batch, with n_k = `least`.
 ///

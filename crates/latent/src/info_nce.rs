@@ -4,7 +4,7 @@ use tch::Tensor;
 
 /// The loss of choosing, by a softmax over scores, the candidate that belongs to each anchor:
 ///
-///     L_i = -ln( exp s_ii / sum_j exp s_ij )
+/// L_i = -ln( exp s_ii / sum_j exp s_ij )
 ///
 /// It is ln N where all scores are equal, and least where s is ln p(candidate | anchor) / p(candidate) up to a number that may
 /// differ between anchors. Candidates beyond the number of anchors belong to none: negatives from a queue or another batch.

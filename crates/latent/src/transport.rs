@@ -34,11 +34,11 @@ pub fn squared_distances(x: &Tensor, y: &Tensor) -> Tensor {
 
 /// The problem of carrying masses a of N points to masses b of K others at costs D,
 ///
-///     W = min_P  <P, D> + eps KL(P || a b^T),   P 1 = a,  P^T 1 = b
+/// W = min_P  <P, D> + eps KL(P || a b^T),   P 1 = a,  P^T 1 = b
 ///
 /// by its semi-dual, whose unknowns are K potentials phi:
 ///
-///     W = max_phi  sum_k b_k phi_k - eps sum_n a_n ln( sum_k b_k exp((phi_k - D_nk) / eps) )
+/// W = max_phi  sum_k b_k phi_k - eps sum_n a_n ln( sum_k b_k exp((phi_k - D_nk) / eps) )
 ///
 /// As eps -> 0 it is the linear programme, as eps -> infinity P = a b^T. Leading axes are problems of their own.
 ///
@@ -101,7 +101,7 @@ impl Transport {
 
     /// Better potentials by rounds of Sinkhorn's iteration, each of which gives the columns their masses and then the rows:
     ///
-    ///     phi_k <- phi_k + eps (ln b_k - ln sum_n P_nk)
+    /// phi_k <- phi_k + eps (ln b_k - ln sum_n P_nk)
     ///
     /// Records no gradient.
     ///

@@ -5,8 +5,8 @@ use tch::Tensor;
 
 /// One layer of gated recurrent units. From state h and frame x the next state h' is
 ///
-///     r = sigma(W_ir x + b_ir + W_hr h + b_hr),    z = sigma(W_iz x + b_iz + W_hz h + b_hz)
-///     n = tanh(W_in x + b_in + r (W_hn h + b_hn)),    h' = (1 - z) n + z h
+/// r = sigma(W_ir x + b_ir + W_hr h + b_hr),    z = sigma(W_iz x + b_iz + W_hz h + b_hz)
+/// n = tanh(W_in x + b_in + r (W_hn h + b_hn)),    h' = (1 - z) n + z h
 ///
 /// so it sees the frames up to its own and none behind it. The arithmetic is libtorch's.
 ///

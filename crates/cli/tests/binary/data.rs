@@ -122,7 +122,7 @@ fn known_sets_are_listed_checked_and_fetched_only_when_asked() {
         assert!(said.out.contains(line), "{line}: {}", said.out);
     }
     let all: Value = serde_json::from_str(&t.run("data list --json").out).unwrap();
-    assert_eq!(all.as_object().unwrap().len(), 8);
+    assert_eq!(all.as_object().unwrap().len(), 9);
     let said = t.run("data check digits --json");
     let found: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.code, &found["good"], &found["range"]), (Some(0), &1797.into(), &serde_json::json!([-1.0, 1.0])));
