@@ -1,10 +1,10 @@
-//! Series to frames: strided convolutions over time that see no sample behind their own frame.
+//! Series to frames: strided convolutions over time that see no sample later than their own frame.
 
 use crate::Error;
 use pentimento_core::Scope;
 use tch::Tensor;
 
-/// One-dimensional convolutions with a rectifier behind each. Padding stands on the left alone, kernel minus stride zeros, so that a
+/// One-dimensional convolutions with a rectifier after each. Padding stands on the left alone, kernel minus stride zeros, so that a
 /// series of T frames gives T vectors and the one of frame t depends on nothing later than the frame's last sample.
 ///
 /// # Source

@@ -8,10 +8,10 @@ use tch::Tensor;
 /// r = sigma(W_ir x + b_ir + W_hr h + b_hr),    z = sigma(W_iz x + b_iz + W_hz h + b_hz)
 /// n = tanh(W_in x + b_in + r (W_hn h + b_hn)),    h' = (1 - z) n + z h
 ///
-/// so it sees the frames up to its own and none behind it. The arithmetic is libtorch's.
+/// so it sees the frames up to its own and none later. The arithmetic is libtorch's.
 ///
 /// # Source
-/// Cho et al. 2014 (arXiv 1406.1078), in the form of `torch.nn.GRU`, whose reset gate acts behind the matrix.
+/// Cho et al. 2014 (arXiv 1406.1078), in the form of `torch.nn.GRU`, whose reset gate acts after the matrix.
 #[derive(Debug)]
 pub struct Gru {
     /// W_i, W_h, b_i, b_h; rows in the order r, z, n.
@@ -34,7 +34,7 @@ impl Gru {
         Self { weights, width }
     }
 
-    /// The states behind each frame, from a state of zeros on.
+    /// The states after each frame, from a state of zeros on.
     ///
     /// # Shapes
     /// - `x`: `[B, T, inputs]`
@@ -44,7 +44,7 @@ impl Gru {
         self.resume(x, &start)
     }
 
-    /// The states behind each frame, from a given state on.
+    /// The states after each frame, from a given state on.
     ///
     /// # Shapes
     /// - `x`: `[B, T, inputs]`, `h`: `[B, D]`
@@ -112,7 +112,7 @@ mod tests {
         assert!(largest(&(Tensor::cat(&[first, rest], 1) - whole)) < 1e-6);
     }
 
-    /// The gradient of the state behind frame 2 is zero in the frames after it and in none before.
+    /// The gradient of the state after frame 2 is zero in all later frames and in none up to it.
     #[test]
     fn a_state_depends_on_no_later_frame() {
         let p = Params::new(Device::Cpu, 4);

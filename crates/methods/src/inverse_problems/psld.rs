@@ -588,12 +588,12 @@ mod tests {
         let codec = GridCodecConfig { halvings: 1, hidden: 24, blocks: 1, latent: 2 };
         let [patch, width, depth, heads] = [1, 32, 2, 2].map(Some);
         let network = NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() });
-        let judge = JudgeConfig { width: 8, features: 16, images: 3000, batch: 50, lr: 5e-3 };
+        let judge = JudgeConfig { width: 8, features: 16, images: 2500, batch: 50, lr: 5e-3 };
         let trained = Config {
             codec,
-            codec_images: 9600,
+            codec_images: 8000,
             codec_lr: 4e-3,
-            images: 9600,
+            images: 8000,
             batch: 32,
             lr: 3e-3,
             ..Config::default()

@@ -10,9 +10,10 @@
 //!     X holds the true frame and N - 1 others. All parts learn together. The best f_k is p(x_{t+k}|c_t)/p(x_{t+k}) up to a
 //!     factor, so nothing has to model x itself, and I(x_{t+k}; c_t) >= ln N - L_N. Of the whole c_t is kept.
 //! **Needs.** `data::regimes`, `nn::{FrameEncoder, Gru}`, `latent::info_nce`, `measure::probe`.
-//! **Departs.** Series of the world `regimes` in place of speech. X holds, for every series of the batch, the frames k steps behind
-//!     a few times t drawn for that step, so N is the batch times their number, and others come from the same series and from
-//!     different ones, as in the paper's main runs. Convolutions are padded on the left alone: what c_t has read ends with frame t.
+//! **Departs.** Series of the world `regimes` in place of speech. X holds, of every series of the batch, the frames k after a few
+//!     times t that are drawn for the step: N is the batch times their number, and the others come from the same series and from
+//!     different ones. Convolutions are padded on the left alone, so that what c_t has read ends with frame t, and have no batch
+//!     normalisation, which the community's code adds.
 //!     The forms for pictures, text and reinforcement learning are not here.
 //! **Holds if.** A linear probe of the regime on the last c_t is right more often than on the same networks untrained, by 10 points,
 //!     over seeds, the learning rate of each arm chosen on held-out series (`recipes/self-supervised/cpc.toml`). Beside it: than on
@@ -174,7 +175,7 @@ impl Model {
         match &self.task {
             Task::Foretell(w) => info_nce(&scores(&z, &c, w, &times)).mean_dim(1, false, Kind::Float),
             Task::Recall(decoder) => {
-                // Frames t .. t + K - 1, asked behind the last of them.
+                // Frames t .. t + K - 1, asked of the state after the last of them.
                 let past = x.squeeze_dim(2).unfold(2, k * self.frame, self.frame).index_select(2, &times); // [B, C, A, K frame]
                 let c = c.index_select(1, &(&times + (k - 1))).flatten(0, 1); // [B A, D]
                 (decoder.forward(&c) - past.transpose(1, 2).flatten(2, -1).flatten(0, 1)).square().mean(Kind::Float)
@@ -282,10 +283,8 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let cut = fitted.len().div_euclid(4) * 3;
     let parts = [fitted.slice(0, cut), fitted.slice(cut, fitted.len())];
     let accuracy = model.accuracy([&parts[0], &parts[1], &tests])?;
-    let mut metrics = Metrics::new([("accuracy", accuracy), ("rate", rate)]);
-    if training == Training::Contrast {
-        metrics.values.push(("information".into(), information(&model, &tests)));
-    }
+    let information = if training == Training::Autoencoder { f64::NAN } else { information(&model, &tests) };
+    let mut metrics = Metrics::new([("accuracy", accuracy), ("rate", rate), ("information", information)]);
     if ctx.seed == 0 {
         metrics.pictures.push(picture(&model, &parts, &tests)?);
     }
@@ -312,8 +311,7 @@ fn picture(model: &Model, [fitted, chosen]: &[Batch; 2], tests: &Batch) -> Resul
     let [rows, frames, samples] = [c.size()[0], c.size()[1], shown.x.size()[3]];
     // The probe is fitted on last frames, as for the number, and read on all.
     let unknown = vec![0; shown.len() * usize::try_from(frames).unwrap_or(0)];
-    let parts = [fitted, chosen].map(|b| model.code(&b.x));
-    let [fit, choose] = parts;
+    let [fit, choose] = [fitted, chosen].map(|b| model.code(&b.x));
     let found = read_off([(fit, labels(fitted)?), (choose, labels(chosen)?), (c.flatten(0, 1), unknown)])?;
     let Outcomes::Labels { predicted, .. } = found.outcomes else { return Err(Error::NoClasses) };
     let predicted: Vec<i64> = predicted.into_iter().map(i64::from).collect();
@@ -369,7 +367,7 @@ mod tests {
         value(&t.abs().max())
     }
 
-    /// Frame t ends with sample 16 t + 15: neither z_t nor c_t has a gradient behind it, both have one at it.
+    /// Frame t ends with sample 16 t + 15: neither z_t nor c_t has a gradient after it, both have one at it.
     #[test]
     fn nothing_reads_the_future() {
         for which in [0, 1] {
@@ -378,7 +376,7 @@ mod tests {
             assert_eq!(read.size(), [1, 16, 16]);
             read.select(1, 9).sum(Kind::Float).backward();
             let slope = x.grad().view(-1);
-            assert!(largest(&slope.narrow(0, 160, 96)) == 0.0, "{which}: behind the frame");
+            assert!(largest(&slope.narrow(0, 160, 96)) == 0.0, "{which}: after the frame");
             assert!(largest(&slope.narrow(0, 159, 1)) > 0.0, "{which}: its last sample");
             assert_eq!(largest(&slope.narrow(0, 0, 16)) > 0.0, which == 1, "the first frame is read by c_t alone");
         }
@@ -426,7 +424,7 @@ mod tests {
         let power = |t: &i64| value(&x.narrow(3, 16 * t, 64).square().mean(Kind::Double));
         let want = times.iter().map(power).sum::<f64>() / times.len() as f64;
         assert!((value(&model.losses(&x, 1, 9)) - want).abs() < 1e-6);
-        // That of c_t reaches the last sample of frame t and none behind it.
+        // Nothing after the last frame that is asked for matters.
         let x = x.set_requires_grad(true);
         let asked = 16 * (times.iter().max().unwrap() + 4);
         model.losses(&x, 1, 9).backward();
