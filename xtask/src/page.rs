@@ -130,6 +130,7 @@ pub const METHOD: Method = Method {
     page: include_str!("{module}.rs"),
     recipe: include_str!("../../../../recipes/{family}/{slug}.toml"),
     settings: settings::<Config>,
+    model: None,
     claim,
 };
 

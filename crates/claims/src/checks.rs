@@ -47,7 +47,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 }
 
 fn method(recipe: &'static str) -> Method {
-    Method { slug: "coin", family: "toys", page: PAGE, recipe, settings: settings::<Config>, claim }
+    Method { slug: "coin", family: "toys", page: PAGE, recipe, settings: settings::<Config>, model: None, claim }
 }
 
 fn options(folder: &Path) -> Options {

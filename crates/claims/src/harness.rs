@@ -78,7 +78,15 @@ impl<'a> Case<'a> {
     /// # Errors
     /// One sentence.
     pub fn new(method: &'a Method, budget: Budget) -> Result<Self, Error> {
-        let recipe = Recipe::of(method)?;
+        Self::changed(method, budget, &[])
+    }
+
+    /// The same with `key=value` settings in place of the recipe's, for trials.
+    ///
+    /// # Errors
+    /// As [`Case::new`], and settings that cannot be applied.
+    pub fn changed(method: &'a Method, budget: Budget, sets: &[String]) -> Result<Self, Error> {
+        let recipe = Recipe::of(method)?.changed(budget, sets)?;
         let claim = (method.claim)(&recipe, budget)?;
         for predicate in recipe.also.iter().chain([&recipe.holds]) {
             for name in [&predicate.arm, &predicate.against] {
@@ -197,6 +205,21 @@ impl<'a> Case<'a> {
         Ok(outcome)
     }
 
+    /// Runs every arm at one seed and judges nothing: how sizes are found, on seeds that no verdict looks at. Returns what the
+    /// predicates compare, the primary one first.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub fn trial(&self, seed: u64, options: &Options, watch: &mut dyn Watch) -> Result<Vec<(Predicate, f64)>, Error> {
+        let store = Store::folder(&options.cache)?;
+        let mut runs = Vec::new();
+        for arm in &self.claim.arms {
+            runs.push(self.cell(arm, seed, &store, options.device, watch)?);
+        }
+        let all = std::iter::once(&self.recipe.holds).chain(&self.recipe.also);
+        all.map(|p| Ok((p.clone(), self.difference(p, &runs, seed)?))).collect()
+    }
+
     /// One arm at one seed, from the cache or run now.
     fn cell(
         &self,
@@ -235,7 +258,13 @@ impl<'a> Case<'a> {
 
     /// d_i of the seeds that all arms have run.
     fn differences(&self, p: &Predicate, runs: &[(Cell, Vec<Picture>)]) -> Result<Vec<f64>, Error> {
-        let number = |arm: &str, seed: u64, metric: &str| -> Result<f64, Error> {
+        let seeds = runs.len().checked_div(self.claim.arms.len()).unwrap_or(0);
+        (0..seeds as u64).map(|seed| self.difference(p, runs, seed)).collect()
+    }
+
+    /// d of a seed.
+    fn difference(&self, p: &Predicate, runs: &[(Cell, Vec<Picture>)], seed: u64) -> Result<f64, Error> {
+        let number = |arm: &str, metric: &str| -> Result<f64, Error> {
             let cell = runs.iter().map(|(c, _)| c).find(|c| c.arm == arm && c.seed == seed);
             let value = cell.and_then(|c| c.metrics.get(metric));
             value.and_then(Value::as_f64).ok_or_else(|| Error::NotComparable {
@@ -247,23 +276,19 @@ impl<'a> Case<'a> {
                 why: "a claim needs a finite number from every run; look at the training of this arm",
             })
         };
-        let seeds = runs.len().checked_div(self.claim.arms.len()).unwrap_or(0);
-        let pair = |seed| {
-            let (a, b) = (number(&p.arm, seed, &p.metric)?, number(&p.against, seed, p.other_metric())?);
-            let d = p.rule().difference(a, b);
-            if d.is_finite() {
-                return Ok(d);
-            }
-            Err(Error::NotComparable {
-                slug: self.method.slug.into(),
-                arm: p.arm.clone(),
-                seed,
-                metric: p.metric.clone(),
-                value: format!("{a} against {b}"),
-                why: "a ratio needs positive numbers",
-            })
-        };
-        (0..seeds as u64).map(pair).collect()
+        let (a, b) = (number(&p.arm, &p.metric)?, number(&p.against, p.other_metric())?);
+        let d = p.rule().difference(a, b);
+        if d.is_finite() {
+            return Ok(d);
+        }
+        Err(Error::NotComparable {
+            slug: self.method.slug.into(),
+            arm: p.arm.clone(),
+            seed,
+            metric: p.metric.clone(),
+            value: format!("{a} against {b}"),
+            why: "a ratio needs positive numbers",
+        })
     }
 
     fn write(

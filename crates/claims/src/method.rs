@@ -1,6 +1,6 @@
 //! A page of the catalogue, and the claim it makes.
 
-use crate::{Budget, Context, Error, Recipe, Setting};
+use crate::{Budget, Context, Error, Recipe, Setting, Trainer};
 use pentimento_io::png_out;
 use pentimento_train::bytes;
 use serde::Serialize;
@@ -19,6 +19,8 @@ pub struct Method {
     pub recipe: &'static str,
     /// The configuration's keys and defaults.
     pub settings: fn() -> Vec<Setting>,
+    /// Its model, to train and use outside the claim, where there is a single one.
+    pub model: Option<Trainer>,
     /// The arms under a recipe and a budget.
     pub claim: fn(&Recipe, Budget) -> Result<Claim, Error>,
 }

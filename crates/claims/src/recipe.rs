@@ -3,6 +3,7 @@
 use crate::verdict::{Direction, Kind, Rule, Scale};
 use crate::{Error, Method};
 use pentimento_core::nearest;
+use pentimento_train::apply;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -145,6 +146,28 @@ impl Recipe {
     /// # Errors
     /// A key that the page does not know, with the nearest one, or a value of another type.
     pub fn config<C: DeserializeOwned>(&self, budget: Budget) -> Result<C, Error> {
+        typed(self.settings(budget), &self.method, &format!("[{}]", budget.name()))
+    }
+
+    /// The recipe with `key=value` settings of a budget in place of its own.
+    pub(crate) fn changed(mut self, budget: Budget, sets: &[String]) -> Result<Self, Error> {
+        if sets.is_empty() {
+            return Ok(self);
+        }
+        let mut table = self.settings(budget);
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        self.data = toml::Table::new();
+        match budget {
+            Budget::Small => self.small = table,
+            Budget::Paper => self.paper = table,
+        }
+        Ok(self)
+    }
+
+    /// `[data]` and the table of a budget: the page's settings.
+    pub(crate) fn settings(&self, budget: Budget) -> toml::Table {
         let mut table = match budget {
             Budget::Small => self.small.clone(),
             Budget::Paper => self.paper.clone(),
@@ -152,17 +175,25 @@ impl Recipe {
         if !self.data.is_empty() {
             table.insert("data".into(), toml::Value::Table(self.data.clone()));
         }
-        table.try_into().map_err(|e: toml::de::Error| {
-            let message = e.message().trim().replace('\n', " ");
-            let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-            let hint = match quoted.split_first() {
-                Some((got, known)) if message.starts_with("unknown") => nearest(got, known),
-                _ => None,
-            };
-            let hint = hint.map_or(String::new(), |h| format!("; did you mean `{h}`?"));
-            Error::Recipe { slug: self.method.clone(), why: format!("[{}]: {message}{hint}", budget.name()) }
-        })
+        table
     }
+}
+
+/// A table of a method as its type.
+///
+/// # Errors
+/// A key that is not known, with the nearest one, or a value of another type.
+pub(crate) fn typed<C: DeserializeOwned>(table: toml::Table, slug: &str, place: &str) -> Result<C, Error> {
+    table.try_into().map_err(|e: toml::de::Error| {
+        let message = e.message().trim().replace('\n', " ");
+        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        let hint = match quoted.split_first() {
+            Some((got, known)) if message.starts_with("unknown") => nearest(got, known),
+            _ => None,
+        };
+        let hint = hint.map_or(String::new(), |h| format!("; did you mean `{h}`?"));
+        Error::Recipe { slug: slug.into(), why: format!("{place}: {message}{hint}") }
+    })
 }
 
 /// One setting of a page.

@@ -29,6 +29,14 @@ pub struct Opened {
 }
 
 impl Sets {
+    /// Opens what is learned from, alone.
+    ///
+    /// # Errors
+    /// As [`Sets::open`].
+    pub fn learned(&self, options: &Open) -> Result<Arc<dyn Dataset>, Error> {
+        Ok(open(&self.train, options)?.data)
+    }
+
     /// Opens both.
     ///
     /// # Errors
@@ -42,7 +50,7 @@ impl Sets {
     /// # Errors
     /// As [`Sets::open`], and settings out of their range.
     pub fn open_with(&self, options: &Open) -> Result<Opened, Error> {
-        let train = open(&self.train, options)?.data;
+        let train = self.learned(options)?;
         let test = open(&self.test, &Open { limit: self.test_items, ..options.clone() })?.data;
         Ok(Opened { train, test })
     }
@@ -74,10 +82,9 @@ impl Opened {
     /// # Errors
     /// An item that cannot be read.
     pub fn hold_out(&self, share: f64, device: Device) -> Result<(Arc<dyn Dataset>, Batch), Error> {
-        const KEY: u64 = 0x6775;
-        let held = Subset::by_hash(self.train.clone(), KEY, 0.0, share);
-        let numbers: Vec<u64> = (0..held.len()).filter_map(|i| held.number(i)).collect();
-        Ok((Arc::new(Subset::by_hash(self.train.clone(), KEY, share, 1.0)), self.items(&numbers, device)?))
+        let (learned, held) = held_out(&self.train, share);
+        let all: Vec<u64> = (0..held.len()).collect();
+        Ok((learned, gather(held.as_ref(), &all)?.upload(device)))
     }
 
     /// Items to learn from, by number.
@@ -87,4 +94,11 @@ impl Opened {
     pub fn items(&self, numbers: &[u64], device: Device) -> Result<Batch, Error> {
         Ok(gather(self.train.as_ref(), numbers)?.upload(device))
     }
+}
+
+/// Data without a share of its items, and that share.
+pub(crate) fn held_out(data: &Arc<dyn Dataset>, share: f64) -> (Arc<dyn Dataset>, Arc<dyn Dataset>) {
+    const KEY: u64 = 0x6775;
+    let part = |from, to| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(data.clone(), KEY, from, to)) };
+    (part(share, 1.0), part(0.0, share))
 }

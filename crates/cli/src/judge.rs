@@ -3,7 +3,7 @@
 use crate::exit::{DONE, Outcome};
 use crate::terminal::{Steps, open_model, result};
 use pentimento_diffusion::Sampler;
-use pentimento_train::{Checkpoint, Options, Plan, judge};
+use pentimento_train::{Options, Plan, judge};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -38,8 +38,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let model = open_model(&args.run, &args.device)?;
-    let (saved, _) = Checkpoint::newest(&args.run)?;
-    let mut recipe = saved.map_or_else(|| model.recipe.clone(), |c| c.meta.recipe);
+    let mut recipe = model.recipe.clone();
     if let Some(sweep) = &args.sweep {
         recipe.sample.sweep.clone_from(sweep);
     }

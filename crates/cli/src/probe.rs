@@ -1,11 +1,11 @@
 //! `pentimento probe`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{Steps, open_model, result, say};
+use crate::terminal::{Opened, Steps, open_any, own_data, result, say};
 use clap::ValueEnum;
 use pentimento_io::{atomic, features::Features};
 use pentimento_measure::ProbeConfig;
-use pentimento_train::{ProbeReport, ProbeRow, is_run, open_for, probe_features, probe_run, usual};
+use pentimento_train::{Beside, ProbeReport, ProbeRow, is_run, open_for, probe_features, probe_run, usual};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -75,15 +75,19 @@ fn read(path: &Path) -> anyhow::Result<Features> {
 
 fn of_run(args: &Args) -> Outcome {
     anyhow::ensure!(is_run(&args.features), "{}: is a folder without a run", args.features.display());
-    let model = open_model(&args.features, "cpu")?;
-    let name = args.data.clone().unwrap_or_else(|| model.recipe.data.name.clone());
-    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; give --data", args.features.display());
-    let data = open_for(&model, &name, 0)?;
     let mut bar = Steps::new("reading");
-    let report =
-        probe_run(&model, &data, &usual(args.n), &args.target, &args.kind.config(), &mut |what, done, all| {
-            bar.at(what, done, all);
-        })?;
+    let mut observe = |what: &str, done, all| bar.at(what, done, all);
+    let report = match open_any(&args.features, "cpu")? {
+        Opened::Method(model) => {
+            let data = model.open(args.data.as_deref(), 0)?;
+            let table = model.features(&data, (args.n, 0), Beside::Baselines, &mut observe)?;
+            probe_features(&table, &args.target, &args.kind.config())?
+        }
+        Opened::Diffusion(model) => {
+            let data = open_for(&model, &own_data(&model, args.data.as_deref(), &args.features)?, 0)?;
+            probe_run(&model, &data, &usual(args.n), &args.target, &args.kind.config(), &mut observe)?
+        }
+    };
     drop(bar);
     let text = serde_json::to_string_pretty(&report)?;
     atomic::write_bytes(&args.features.join("probe.json"), text.as_bytes())?;

@@ -29,6 +29,12 @@ pub struct Args {
     /// Print the claim and how long it would take, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Run every arm at this one seed, print all it measures, and judge nothing: how sizes are found. Take one above 9.
+    #[arg(long = "try", value_name = "SEED", conflicts_with_all = ["seeds", "dry_run"])]
+    trial: Option<u64>,
+    /// With --try: change a setting of the page: --set images=20000. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "trial")]
+    sets: Vec<String>,
     /// Folder of evidence; that of the checkout if absent.
     #[arg(long)]
     evidence: Option<PathBuf>,
@@ -40,7 +46,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let method = find(&args.slug)?;
     let device = parse_device(&args.device)?;
-    let case = Case::new(method, args.budget)?;
+    let case = Case::changed(method, args.budget, &args.sets)?;
     let options = Options {
         seeds: args.seeds.map(usize::from),
         device,
@@ -54,6 +60,15 @@ pub fn run(args: &Args) -> Outcome {
         say(&format!("  {:<14} {}", arm.name, arm.what));
     }
     let mut table = Live::new(&case.recipe.holds);
+    if let Some(seed) = args.trial {
+        table.whole = true;
+        let found = case.trial(seed, &options, &mut table);
+        drop(table.bar.take());
+        for (predicate, d) in found? {
+            result(&format!("{d:+.4}  {}", predicate.sentence()));
+        }
+        return Ok(DONE);
+    }
     let done = estimate(&case, &options, &mut table).and_then(|()| match args.dry_run {
         true => Ok(None),
         false => case.run(&options, &mut table).map(Some),
@@ -119,11 +134,13 @@ struct Live {
     metric: String,
     label: String,
     bar: Option<Steps>,
+    /// Whether every number is printed.
+    whole: bool,
 }
 
 impl Live {
     fn new(primary: &Predicate) -> Self {
-        Self { metric: primary.metric.clone(), label: "timing".into(), bar: None }
+        Self { metric: primary.metric.clone(), label: "timing".into(), bar: None, whole: false }
     }
 }
 
@@ -145,6 +162,12 @@ impl Watch for Live {
         let value = cell.number(&self.metric).map_or("not finite".into(), |v| format!("{v:.4}"));
         let took = if kept { "kept".into() } else { duration(cell.seconds) };
         say(&format!("seed {:<3} {:<14} {} {value:<12} {took}", cell.seed, cell.arm, self.metric));
+        if self.whole {
+            for (name, _) in &cell.metrics {
+                let value = cell.number(name).map_or("not finite".into(), |v| format!("{v:.5}"));
+                say(&format!("  {name:<24} {value}"));
+            }
+        }
     }
     fn seed(&mut self, found: &Found) {
         let d = found.differences.last().copied().unwrap_or(f64::NAN);

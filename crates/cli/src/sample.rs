@@ -1,10 +1,11 @@
 //! `pentimento sample`
 
 use crate::exit::{DONE, Outcome};
-use crate::terminal::{Steps, open_model, result, say};
+use crate::terminal::{Opened, Steps, open_any, result, say};
+use pentimento_claims::{Draws, LearnedModel};
 use pentimento_diffusion::{Grid, Sampler};
 use pentimento_io::{Array, Values, atomic, npz, png_out};
-use pentimento_train::{Drawing, bytes, default_out};
+use pentimento_train::{Drawing, Drawn, Model, Signature, bytes, default_out};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -59,7 +60,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let started = Instant::now();
     anyhow::ensure!(args.n > 0, "-n = 0; must be at least 1");
-    let model = open_model(&args.run, &args.device)?;
+    match open_any(&args.run, &args.device)? {
+        Opened::Diffusion(model) => of_diffusion(args, &model, started),
+        Opened::Method(model) => of_method(args, &model, started),
+    }
+}
+
+fn of_diffusion(args: &Args, model: &Model, started: Instant) -> Outcome {
     let mut drawing =
         Drawing { n: args.n, seed: args.seed, first: args.first, batch: args.batch, ..Drawing::of(&model.recipe) };
     let how = &mut drawing.how;
@@ -71,10 +78,51 @@ pub fn run(args: &Args) -> Outcome {
     drawing.check()?;
     drawing.class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
     let mut bar = Steps::new("drawing");
-    let drawn = drawing.run(&model, &mut |done, all| {
+    let drawn = drawing.run(model, &mut |done, all| {
         bar.at("drawing", done as u64, all as u64);
     })?;
     drop(bar);
+    let chunks = |i: Option<usize>| {
+        let text = drawing.text(model, i);
+        vec![("parameters", text.parameters), ("pentimento", text.plan)]
+    };
+    write(args, &drawn, started, &chunks, &drawing.grid(&drawn, model)?)
+}
+
+fn of_method(args: &Args, model: &LearnedModel, started: Instant) -> Outcome {
+    let given = args.steps.is_some() || args.sampler.is_some() || args.grid.is_some();
+    let slug = model.method.slug;
+    anyhow::ensure!(
+        !given && args.guidance.is_none() && args.interval.is_none(),
+        "--steps, --sampler, --grid, --guidance and --interval are a diffusion recipe's; {slug} draws as its own settings say"
+    );
+    let asked = Signature { classes: model.classes().to_vec(), ..model.signature.clone() };
+    let class = args.class.as_deref().map(|c| asked.class(c)).transpose()?;
+    let draws = Draws { n: args.n, first: args.first, seed: args.seed, batch: args.batch, class };
+    let mut bar = Steps::new("drawing");
+    let drawn = model.draw(&draws, &mut |done, all| bar.at("drawing", done, all))?;
+    drop(bar);
+    let chunks = |i: Option<usize>| {
+        let first = draws.first + i.unwrap_or(0) as u64;
+        vec![("pentimento", model.text(&Draws { first, ..draws }))]
+    };
+    let grid = png_out::grid(&bytes(&drawn.x), 10.min(args.n));
+    write(args, &drawn, started, &chunks, &encoded(&grid, &chunks(None))?)
+}
+
+fn encoded(picture: &Array, chunks: &[(&str, String)]) -> anyhow::Result<Vec<u8>> {
+    let chunks: Vec<_> = chunks.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    Ok(png_out::encode(picture, &chunks)?)
+}
+
+/// Writes pictures with their text chunks, the grid beside them, and what the ADM evaluator reads.
+fn write(
+    args: &Args,
+    drawn: &Drawn,
+    started: Instant,
+    chunks: &dyn Fn(Option<usize>) -> Vec<(&'static str, String)>,
+    grid_png: &[u8],
+) -> Outcome {
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.run));
     let grid = grid_path(&out);
     // A folder that would stay empty is not made.
@@ -83,15 +131,14 @@ pub fn run(args: &Args) -> Outcome {
     let pictures = bytes(&drawn.x);
     if !args.grid_only {
         for (i, picture) in pictures.iter().enumerate() {
-            let text = drawing.text(&model, Some(i));
-            let png = png_out::encode(picture, &[("parameters", &text.parameters), ("pentimento", &text.plan)])?;
+            let png = encoded(picture, &chunks(Some(i)))?;
             atomic::write_bytes(&out.join(format!("{:06}.png", args.first + i as u64)), &png)?;
             if i == 0 {
                 say(&format!("first picture after {:.2} s", started.elapsed().as_secs_f64()));
             }
         }
     }
-    atomic::write_bytes(&grid, &drawing.grid(&drawn, &model)?)?;
+    atomic::write_bytes(&grid, grid_png)?;
     if args.npz {
         let path = out.join("samples.npz");
         write_npz(&path, &pictures, &drawn.y)?;

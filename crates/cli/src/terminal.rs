@@ -1,7 +1,9 @@
 //! What a person sees while work goes on.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pentimento_train::{Model, Monitor, Progress, parse_device};
+use pentimento_claims::LearnedModel;
+use pentimento_methods::find;
+use pentimento_train::{Checkpoint, Model, Monitor, Progress, parse_device};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -142,11 +144,43 @@ pub fn steps_bar(what: &str) -> ProgressBar {
     bar
 }
 
+/// What a run trained.
+pub enum Opened {
+    /// A diffusion model of `[network]` and `[diffusion]`.
+    Diffusion(Box<Model>),
+    /// The model of a page of the catalogue.
+    Method(Box<LearnedModel>),
+}
+
 /// Opens a run or a model for use, and says what had to be passed over.
+pub fn open_any(path: &Path, device: &str) -> anyhow::Result<Opened> {
+    let device = parse_device(device)?;
+    let (saved, notes) = Checkpoint::named(path)?;
+    notes.iter().for_each(|n| say(n));
+    Ok(if saved.method().is_some() {
+        Opened::Method(Box::new(LearnedModel::of(&saved, device, find)?))
+    } else {
+        Opened::Diffusion(Box::new(Model::of(&saved, device)?))
+    })
+}
+
+/// The data that a command names, or what a diffusion model learned from.
+pub fn own_data(model: &Model, named: Option<&str>, run: &Path) -> anyhow::Result<String> {
+    let name = named.unwrap_or(&model.recipe.data.name);
+    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; name some", run.display());
+    Ok(name.to_owned())
+}
+
+/// [`open_any`] for what works on diffusion models alone.
 pub fn open_model(path: &Path, device: &str) -> anyhow::Result<Model> {
-    let model = Model::open(path, parse_device(device)?)?;
-    model.notes.iter().for_each(|n| say(n));
-    Ok(model)
+    match open_any(path, device)? {
+        Opened::Diffusion(model) => Ok(*model),
+        Opened::Method(m) => anyhow::bail!(
+            "{}: is a model of {}, and this command works on what a diffusion recipe trained",
+            path.display(),
+            m.method.slug
+        ),
+    }
 }
 
 #[cfg(test)]

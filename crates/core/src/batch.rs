@@ -49,6 +49,13 @@ pub struct Batch {
     pub eps: Option<Tensor>,
 }
 
+impl Batch {
+    /// Items by their numbers, without labels, factors or noise.
+    pub fn of(x: Tensor, index: Vec<u64>) -> Self {
+        Self { x, y: None, factors: None, index, first: 0, t: Vec::new(), eps: None }
+    }
+}
+
 impl HostBatch {
     /// Number of samples.
     pub fn len(&self) -> usize {

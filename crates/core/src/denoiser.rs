@@ -1,4 +1,4 @@
-use crate::{Level, Noise};
+use crate::Level;
 use tch::{Kind, Tensor};
 
 /// The label of a sample that carries none.
@@ -102,13 +102,7 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
     }
 }
 
-/// Anything that reads data into features.
-pub trait Encoder: Send {
-    /// Features `[B, D]` of `x` `[B, ...]`. Encoders that look at data under noise take it from `noise`.
-    fn encode(&self, x: &Tensor, noise: &Noise) -> Tensor;
-}
-
-/// An encoder with a way back.
+/// A way to latents and back.
 pub trait Codec: Send {
     /// Data to latents.
     fn encode(&self, x: &Tensor) -> Tensor;

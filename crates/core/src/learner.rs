@@ -1,5 +1,5 @@
 use crate::optim::Optimisers;
-use crate::{Batch, Draw, Params};
+use crate::{Batch, Condition, Draw, Noise, Params};
 use pentimento_torch_shim::Autocast;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -60,6 +60,34 @@ pub trait Learner: Send {
 
     /// The loss on a batch without learning from it.
     fn validate(&self, batch: &Batch, at: &At) -> Terms;
+
+    /// What can be asked of it besides.
+    fn trained(&self) -> Option<&dyn Trained> {
+        None
+    }
+}
+
+/// What can be asked of a model that has learned. What a model cannot do it leaves out; gradients are off while it is asked.
+pub trait Trained {
+    /// Features `[B, D]` of items `[B, C, H, W]`. A model that looks at items under noise takes it from `noise`.
+    fn encode(&self, _x: &Tensor, _noise: &Noise) -> Option<Tensor> {
+        None
+    }
+
+    /// Whether what it draws heeds classes.
+    fn heeds_classes(&self) -> bool {
+        false
+    }
+
+    /// Items `[B, C, H, W]` drawn anew, one for each sample of `noise`.
+    fn generate(&self, _noise: &Noise, _c: &Condition) -> Option<Tensor> {
+        None
+    }
+
+    /// Items `[B, C, H, W]` after the way through the narrowest place of the model.
+    fn reconstruct(&self, _x: &Tensor, _noise: &Noise) -> Option<Tensor> {
+        None
+    }
 }
 
 /// The common case: one differentiable loss of one set of parameters.
@@ -72,6 +100,11 @@ pub trait Objective: Send {
 
     /// The random part, drawn by loader threads.
     fn draw(&self) -> Option<Arc<dyn Draw>> {
+        None
+    }
+
+    /// What can be asked of it besides.
+    fn trained(&self) -> Option<&dyn Trained> {
         None
     }
 }
@@ -142,6 +175,10 @@ impl<O: Objective> Learner for SingleLoss<O> {
     fn validate(&self, batch: &Batch, at: &At) -> Terms {
         let _guard = tch::no_grad_guard();
         self.terms(batch, at).detached()
+    }
+
+    fn trained(&self) -> Option<&dyn Trained> {
+        self.objective.trained()
     }
 }
 

@@ -41,9 +41,9 @@ mod params;
 
 pub use batch::{Batch, Draw, HostBatch};
 pub use choice::{choose, edits, nearest};
-pub use denoiser::{Codec, Condition, Denoised, Denoiser, Encoder, NO_LABEL};
+pub use denoiser::{Codec, Condition, Denoised, Denoiser, NO_LABEL};
 pub use error::Error;
-pub use learner::{At, Learner, Objective, SingleLoss, Terms};
+pub use learner::{At, Learner, Objective, SingleLoss, Terms, Trained};
 pub use level::Level;
 pub use network::{Network, Tap};
 pub use noise::{Draws, Noise, Stream};

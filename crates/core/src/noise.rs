@@ -234,6 +234,11 @@ impl Noise {
         &self.samples
     }
 
+    /// How many samples it is for.
+    pub fn rows(&self) -> i64 {
+        i64::try_from(self.samples.len()).unwrap_or(i64::MAX)
+    }
+
     /// Standard normals in f32 of the shape and on the device asked for; row i belongs to sample i.
     ///
     /// # Shapes

@@ -35,6 +35,12 @@ impl Walk<'_> {
         let eps = self.noise.normal(size, device, Stream::Start);
         self.levels.first().map_or_else(|| eps.shallow_clone(), |first| Level::times(&first.sigma, &eps))
     }
+
+    /// Draws an item of a shape for every sample of the noise: [`sample`] from the start on, with nobody looking.
+    pub fn draw(&self, denoiser: &dyn Denoiser, item: &[i64], device: Device, c: &Condition) -> Tensor {
+        let start = self.start(&[&[self.noise.rows()], item].concat(), device);
+        sample(denoiser, self, start, c, &mut |_| ())
+    }
 }
 
 /// Walks a state along the levels, without gradients, and returns the last state. `x` is [`Walk::start`], or any state at

@@ -68,8 +68,11 @@ pub fn find(slug: &str) -> Result<&'static Method, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Budget, Recipe};
+    use pentimento_claims::{Budget, Lesson, Recipe};
+    use pentimento_core::{Condition, Noise};
+    use pentimento_data::gather;
     use std::collections::BTreeSet;
+    use tch::{Device, Tensor};
 
     /// What every page promises: a card, a recipe that parses at both budgets, a setting for each of its keys.
     #[test]
@@ -98,6 +101,48 @@ mod tests {
             }
         }
         assert!(seen.len() == all().count() && !seen.is_empty());
+    }
+
+    /// Every page that can be trained outside its claim reads, draws and gives back items of the shapes they are promised in, at the
+    /// size of its small recipe.
+    #[test]
+    fn trained_models_answer_in_the_promised_shapes() {
+        let mut able = 0;
+        for method in all().filter(|m| m.model.is_some()) {
+            let slug = method.slug;
+            // Worlds come with the program; pictures of others are replaced by embedded ones.
+            let set = |keys: &[&str]| keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>();
+            let owned = !method.recipe.contains("-mnist\"")
+                && !method.recipe.contains("\"mnist\"")
+                && !method.recipe.contains("cifar");
+            let sets = if owned { set(&["seed=3"]) } else { set(&["seed=3", "data.train=digits", "data.test=digits"]) };
+            let lesson = Lesson::parse(method, method.recipe, Budget::Small, &sets).unwrap();
+            let job = lesson.job("nowhere".into(), Device::Cpu).unwrap();
+            let items = gather(job.data.as_ref(), &[5, 6, 9]).unwrap().upload(Device::Cpu);
+            let _guard = tch::no_grad_guard();
+            let (x, trained) = (&items.x, job.learner.trained().unwrap_or_else(|| panic!("{slug}")));
+            let noise = Noise::new(3, items.index.clone());
+            let c = Condition::classes(&[0, 1, 0]);
+            let c = if job.signature.classes.is_empty() { Condition::none() } else { c };
+            let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 1;
+            let code = trained.encode(x, &noise);
+            let alone = trained.encode(&x.narrow(0, 1, 1), &Noise::new(3, vec![items.index[1]]));
+            if let (Some(code), Some(alone)) = (&code, alone) {
+                assert!(code.dim() == 2 && code.size()[0] == 3 && finite(code), "{slug}: {:?}", code.size());
+                let off = (code.narrow(0, 1, 1) - alone).abs().max().double_value(&[]);
+                assert!(
+                    off < 1e-3 * code.abs().max().double_value(&[]).max(1.0),
+                    "{slug}: a code is its item's alone: {off}"
+                );
+            }
+            let pictures = [trained.generate(&noise, &c), trained.reconstruct(x, &noise)];
+            for y in pictures.iter().flatten() {
+                assert!(y.size() == x.size() && finite(y), "{slug}: {:?}", y.size());
+            }
+            assert!(code.is_some() || pictures.iter().any(Option::is_some), "{slug}: can do nothing");
+            able += 1;
+        }
+        assert!(able >= 9, "{able}");
     }
 
     #[test]

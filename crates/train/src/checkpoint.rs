@@ -1,6 +1,7 @@
 use crate::plan::Signature;
 use crate::recipe::Recipe;
 use crate::{Error, RunFolder};
+use pentimento_core::{Learner, Params};
 use pentimento_io::safetensors;
 use pentimento_io::weights::Weights;
 use pentimento_nn::weights::{array_from_tensor, tensor_from_array};
@@ -26,9 +27,10 @@ pub struct Meta {
     pub images: u64,
     /// Steps done.
     pub step: u64,
-    /// The recipe, with defaults filled in.
-    pub recipe: Recipe,
-    /// What the network was built for.
+    /// The recipe, with defaults filled in: of a diffusion model a [`Recipe`]; of a method of the catalogue its settings, with its
+    /// name in `method`.
+    pub recipe: Value,
+    /// What the model was built for.
     pub signature: Signature,
     /// Content of the data.
     pub data_hash: String,
@@ -112,6 +114,78 @@ impl Checkpoint {
             }
         }
         last.map_or(Ok((None, passed)), Err)
+    }
+
+    /// What a user names: a run folder (its newest checkpoint, else its `model.safetensors`), a checkpoint, or a
+    /// `model.safetensors`; with what had to be passed over.
+    ///
+    /// # Errors
+    /// Nothing there, or a file that is no checkpoint.
+    pub fn named(path: &Path) -> Result<(Self, Vec<String>), Error> {
+        if !path.is_dir() {
+            if path.exists() {
+                return Ok((Self::open(path)?, Vec::new()));
+            }
+            let why = "does not exist; name a run folder or a model.safetensors".into();
+            return Err(Error::NoRun { path: path.into(), why });
+        }
+        let (found, notes) = Self::newest(path)?;
+        let model = path.join("model.safetensors");
+        match found {
+            Some(checkpoint) => Ok((checkpoint, notes)),
+            None if model.exists() => Ok((Self::open(&model)?, notes)),
+            None => {
+                let why = "holds no checkpoint; train it first with `pentimento train <recipe>`".into();
+                Err(Error::NoRun { path: path.into(), why })
+            }
+        }
+    }
+
+    /// The method of the catalogue that it is a model of, if it is one.
+    pub fn method(&self) -> Option<&str> {
+        self.meta.recipe["method"].as_str()
+    }
+
+    /// The recipe of a diffusion model.
+    ///
+    /// # Errors
+    /// A model of the catalogue, or a recipe that this program does not know.
+    pub fn recipe(&self) -> Result<Recipe, Error> {
+        if let Some(method) = self.method() {
+            let why = format!("is a model of the method {method}, and this works on what a diffusion recipe trained");
+            return Err(Error::NoRun { path: self.path.clone(), why });
+        }
+        serde_json::from_value(self.meta.recipe.clone()).map_err(|e| Error::BadCheckpoint {
+            path: self.path.clone(),
+            why: format!("its recipe does not fit this program ({e})"),
+        })
+    }
+
+    /// Overwrites what a learner holds with what is saved, the average in place of the first set where one was kept.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::restore`].
+    pub fn restore_learner(&self, learner: &mut dyn Learner) -> Result<(), Error> {
+        for (i, (set, params)) in learner.params().into_iter().enumerate() {
+            self.restore_set(set, params, i == 0)?;
+        }
+        let mut found = Ok(());
+        learner.visit_state(&mut |name, tensor| {
+            if found.is_ok() {
+                found = self.restore(&format!("state.{name}"), tensor);
+            }
+        });
+        found
+    }
+
+    /// Overwrites one set of parameters, by the average if that may stand for it.
+    pub(crate) fn restore_set(&self, set: &str, params: &Params, averaged: bool) -> Result<(), Error> {
+        for p in params.entries() {
+            let average = format!("ema.{}", p.name);
+            let name = if averaged && self.has(&average) { average } else { format!("{set}.{}", p.name) };
+            self.restore(&name, &p.tensor)?;
+        }
+        Ok(())
     }
 
     /// One tensor by its full name, on the host.

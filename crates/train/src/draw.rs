@@ -2,7 +2,7 @@ use crate::checkpoint::Checkpoint;
 use crate::plan::Signature;
 use crate::recipe::{Recipe, SampleTable};
 use crate::{Error, RunFolder, model};
-use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params, choose};
+use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params};
 use pentimento_diffusion::{ClassifierFree, Clipped, Parametrised, Walk, sample};
 use pentimento_io::{Array, Values, png_out};
 use std::path::Path;
@@ -16,8 +16,6 @@ pub struct Model {
     pub signature: Signature,
     /// Images it had seen; 0 for a fresh one.
     pub images: u64,
-    /// What was passed over on opening, such as a damaged newest checkpoint.
-    pub notes: Vec<String>,
     params: Params,
     denoiser: Parametrised,
 }
@@ -30,14 +28,7 @@ impl Model {
     pub fn blank(recipe: &Recipe, signature: &Signature, device: Device) -> Result<Self, Error> {
         let model::Assembled { params, denoiser } = model::assemble(recipe, signature, device)?;
         params.freeze();
-        Ok(Self {
-            recipe: recipe.clone(),
-            signature: signature.clone(),
-            images: 0,
-            notes: Vec::new(),
-            params,
-            denoiser,
-        })
+        Ok(Self { recipe: recipe.clone(), signature: signature.clone(), images: 0, params, denoiser })
     }
 
     /// Opens a run folder (its newest checkpoint), a checkpoint, or a `model.safetensors`; averaged weights where there
@@ -46,32 +37,17 @@ impl Model {
     /// # Errors
     /// Nothing there, or files that do not fit.
     pub fn open(path: &Path, device: Device) -> Result<Self, Error> {
-        let mut notes = Vec::new();
-        let saved = if path.is_dir() {
-            let (found, passed) = Checkpoint::newest(path)?;
-            notes = passed;
-            let model = path.join("model.safetensors");
-            match found {
-                Some(c) => c,
-                None if model.exists() => Checkpoint::open(&model)?,
-                None => {
-                    let why = "holds no checkpoint; train it first with `pentimento train <recipe>`".into();
-                    return Err(Error::NoRun { path: path.into(), why });
-                }
-            }
-        } else if path.exists() {
-            Checkpoint::open(path)?
-        } else {
-            let why = "does not exist; name a run folder or a model.safetensors".into();
-            return Err(Error::NoRun { path: path.into(), why });
-        };
-        let mut this = Self::blank(&saved.meta.recipe, &saved.meta.signature, device)?;
-        for p in this.params.entries() {
-            let averaged = format!("ema.{}", p.name);
-            let name = if saved.has(&averaged) { averaged } else { format!("net.{}", p.name) };
-            saved.restore(&name, &p.tensor)?;
-        }
-        (this.images, this.notes) = (saved.meta.images, notes);
+        Self::of(&Checkpoint::named(path)?.0, device)
+    }
+
+    /// The model of a checkpoint that is open.
+    ///
+    /// # Errors
+    /// A model of the catalogue, or weights that do not fit.
+    pub fn of(saved: &Checkpoint, device: Device) -> Result<Self, Error> {
+        let mut this = Self::blank(&saved.recipe()?, &saved.meta.signature, device)?;
+        saved.restore_set("net", &this.params, true)?;
+        this.images = saved.meta.images;
         Ok(this)
     }
 
@@ -95,13 +71,7 @@ impl Model {
     /// # Errors
     /// A name it does not know, with the nearest one.
     pub fn class(&self, name: &str) -> Result<usize, Error> {
-        let names = &self.signature.classes;
-        let by_number = name.parse().ok().filter(|&c: &usize| c < names.len());
-        names.iter().position(|n| n == name).or(by_number).ok_or_else(|| {
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let want = if names.is_empty() { "this model knows no classes".into() } else { choose(name, &known) };
-            Error::Value { key: "--class", got: name.into(), want }
-        })
+        self.signature.class(name)
     }
 
     /// Names of the blocks that can be read.

@@ -72,6 +72,12 @@ pub enum Error {
         /// File to resume from.
         last: String,
     },
+    /// A model that is asked for what it has not.
+    #[error("this model has no {what}")]
+    Cannot {
+        /// What it was asked for.
+        what: &'static str,
+    },
     /// A device that is not there.
     #[error("device {device}: {why}")]
     Device {

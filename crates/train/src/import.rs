@@ -122,7 +122,7 @@ pub fn import(weights: &Path, sheet: &Path, prefix: &str, outdir: &Path) -> Resu
     let tensors: Vec<_> =
         model.params().entries().into_iter().map(|p| (format!("net.{}", p.name), p.tensor.detach())).collect();
     let path = outdir.join("model.safetensors");
-    checkpoint::write(&path, &meta(recipe, signature, &folder), &tensors)?;
+    checkpoint::write(&path, &meta(&recipe, signature, &folder), &tensors)?;
     drop(lock);
     Ok(Imported { model: path, parameters: parameters(model.params()), names })
 }
@@ -184,13 +184,13 @@ fn recipe(
     })
 }
 
-fn meta(recipe: Recipe, signature: Signature, from: &Path) -> Meta {
+fn meta(recipe: &Recipe, signature: Signature, from: &Path) -> Meta {
     Meta {
         format_version: checkpoint::FORMAT_VERSION,
         numerics: pentimento_core::NUMERICS,
         images: 0,
         step: 0,
-        recipe,
+        recipe: json!(recipe),
         signature,
         data_hash: format!("not known: imported from {}", from.display()),
         elapsed_s: 0.0,

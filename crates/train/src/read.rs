@@ -1,6 +1,6 @@
 use crate::{Error, Model, plan};
 use pentimento_core::{Condition, Level, NO_LABEL, Network, Noise, Stream, choose};
-use pentimento_data::{Dataset, Loader, LoaderConfig};
+use pentimento_data::{Dataset, Loader, LoaderConfig, Open};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -93,13 +93,52 @@ pub fn encode(
     if let Some(t) = options.levels.iter().find(|t| !(0.0..=1.0).contains(*t)) {
         return Err(Error::Value { key: "--level", got: t.to_string(), want: "must lie in [0, 1]; 0 is clean".into() });
     }
-    let shape = data.shape().map(|n| i64::try_from(n).unwrap_or(0));
-    if shape != model.signature.input {
-        let want = format!("the model reads {:?}; give --px or another data set", model.signature.input);
-        return Err(Error::Value { key: "DATA", got: format!("{shape:?}"), want });
-    }
+    check_shape(data, model.signature.input)?;
     let wanted: Vec<String> = if options.blocks.is_empty() { known } else { options.blocks.clone() };
-    let n = if options.items == 0 { data.len() } else { options.items.min(data.len()) };
+    let ask = Ask { device: model.device(), items: options.items, seed: options.seed };
+    read_items(data, &ask, observe, &mut |x, noise, keep| {
+        for &t in &options.levels {
+            let level = model.denoiser().path().level(t);
+            let xt =
+                if t > 0.0 { level.mix(x, &noise.normal_like(x, Stream::Read)) } else { level.mix(x, &x.zeros_like()) };
+            read_level(model, &xt, &level, &wanted, options.pool, &mut |block, v| keep(block, &format!("{t}"), v));
+        }
+        Ok(())
+    })
+}
+
+/// Refuses data of another shape than a model reads.
+pub(crate) fn check_shape(data: &Arc<dyn Dataset>, input: [i64; 3]) -> Result<(), Error> {
+    let shape = data.shape().map(|n| i64::try_from(n).unwrap_or(0));
+    if shape == input {
+        return Ok(());
+    }
+    let want = format!("the model reads {input:?}; give --px or another data set");
+    Err(Error::Value { key: "DATA", got: format!("{shape:?}"), want })
+}
+
+/// Which items are read, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Where batches go.
+    pub device: Device,
+    /// The first n; 0 = all.
+    pub items: u64,
+    /// Of the noise.
+    pub seed: u64,
+}
+
+/// Takes features by the names of their place, `[B, D]`.
+pub(crate) type Keep<'a> = dyn FnMut(&str, &str, &Tensor) + 'a;
+
+/// One pass over the data in order, without gradients; `look` gives the features of a batch.
+pub(crate) fn read_items(
+    data: &Arc<dyn Dataset>,
+    ask: &Ask,
+    observe: &mut dyn FnMut(u64, u64),
+    look: &mut dyn FnMut(&Tensor, &Noise, &mut Keep) -> Result<(), Error>,
+) -> Result<Readings, Error> {
+    let n = if ask.items == 0 { data.len() } else { ask.items.min(data.len()) };
     let batch = usize::try_from(n.min(128)).unwrap_or(1);
     let config = LoaderConfig { batch, seed: 0, workers: 1, shuffle: false, augment: Default::default() };
     let mut loader = Loader::new(data.clone(), config, None, 0)?;
@@ -110,21 +149,13 @@ pub fn encode(
     while done < n {
         let host = loader.next()?;
         let take = usize::try_from((n - done).min(batch as u64)).unwrap_or(batch);
-        let x = host.upload(model.device()).slice(0, take).x;
-        let noise = Noise::new(options.seed, host.index[..take].to_vec());
-        for &t in &options.levels {
-            let level = model.denoiser().path().level(t);
-            let xt = if t > 0.0 {
-                level.mix(&x, &noise.normal_like(&x, Stream::Read))
-            } else {
-                level.mix(&x, &x.zeros_like())
-            };
-            read_level(model, &xt, &level, &wanted, options.pool, &mut |block, v| {
-                let width = usize::try_from(v.size()[1]).unwrap_or(0);
-                let slot = out.features.entry((block.to_owned(), format!("{t}"))).or_insert((width, Vec::new()));
-                slot.1.extend(to_host(v));
-            });
-        }
+        let x = host.upload(ask.device).slice(0, take).x;
+        let noise = Noise::new(ask.seed, host.index[..take].to_vec());
+        look(&x, &noise, &mut |block, level, v| {
+            let width = usize::try_from(v.size()[1]).unwrap_or(0);
+            let slot = out.features.entry((block.to_owned(), level.to_owned())).or_insert((width, Vec::new()));
+            slot.1.extend(to_host(v));
+        })?;
         out.pixels.1.extend(to_host(&x.flatten(1, -1)));
         out.index.extend(&host.index[..take]);
         out.labels.extend(host.y.iter().take(take));
@@ -189,17 +220,17 @@ fn pooled(h: &Tensor, pool: Pool, [_, height, width]: [i64; 3]) -> Tensor {
 /// # Errors
 /// As `pentimento_data::open`.
 pub fn open_for(model: &Model, name: &str, px: usize) -> Result<Arc<dyn Dataset>, Error> {
-    let [_, h, w] = model.signature.input;
-    let edge = if px > 0 {
-        px
-    } else if h == w {
-        usize::try_from(h).unwrap_or(0)
-    } else {
-        0
-    };
-    let mut options = plan::open_options(&model.recipe);
-    options.px = edge;
+    open_fitted(plan::open_options(&model.recipe), model.signature.input, name, px)
+}
+
+/// A data set by name or path, its pictures fitted to an edge, or to the one that a model of square pictures reads.
+///
+/// # Errors
+/// As `pentimento_data::open`.
+pub fn open_fitted(options: Open, input: [i64; 3], name: &str, px: usize) -> Result<Arc<dyn Dataset>, Error> {
+    let [_, h, w] = input;
+    let own = if h == w { usize::try_from(h).unwrap_or(0) } else { 0 };
     // How much of its data a run learned from is no limit of what can be read.
-    options.limit = 0;
+    let options = Open { px: if px > 0 { px } else { own }, limit: 0, ..options };
     Ok(pentimento_data::open(name, &options)?.data)
 }

@@ -364,7 +364,10 @@ impl Recipe {
 }
 
 /// Puts one `a.b=value` into a table. The value is TOML; what is not TOML is taken as a string.
-fn apply(table: &mut toml::Table, set: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// What is no setting, or goes below what is no table.
+pub fn apply(table: &mut toml::Table, set: &str) -> Result<(), Error> {
     let bad = |why: &str| Error::Setting { setting: set.into(), why: why.into() };
     let (key, value) = set.split_once('=').ok_or_else(|| bad("has no =; write --set train.lr=2e-4"))?;
     let value = match toml::from_str::<toml::Table>(&format!("v = {value}")) {

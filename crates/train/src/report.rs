@@ -26,8 +26,9 @@ pub fn write_report(run: &Path, out: Option<&Path>) -> Result<PathBuf, Error> {
     let plan: Value =
         text::read(&run.join("plan.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
     let name = plan["name"].as_str().unwrap_or("run").to_owned();
-    let mut page = Report::new(&name).subtitle(format!("{} of {} images", meta.images, meta.recipe.train.images));
-    page = plan_section(page, &plan, &meta);
+    let length = &meta.recipe["train"]["images"];
+    let mut page = Report::new(&name).subtitle(format!("{} of {length} images", meta.images));
+    page = plan_section(page, run, &plan, &meta);
     page = curves(page, &stats);
     page = pictures(page, run)?;
     if let Some(j) = read_judgement(run) {
@@ -47,24 +48,25 @@ pub fn read_probes(run: &Path) -> Option<ProbeReport> {
     serde_json::from_str(&text::read(&run.join("probe.json")).ok()?).ok()
 }
 
-fn plan_section(page: Report, plan: &Value, meta: &Meta) -> Report {
-    let number = |key: &str| plan[key].as_f64().unwrap_or(f64::NAN);
+fn plan_section(page: Report, run: &Path, plan: &Value, meta: &Meta) -> Report {
     let [c, h, w] = meta.signature.input;
-    let facts = [
-        ("Data", format!("{} {c}x{h}x{w}, {} classes", meta.recipe.data.name, meta.signature.classes.len())),
+    let millions = |key: &str, what: &str| plan[key].as_f64().map(|n| format!("{:.3} M {what}", n / 1e6));
+    let sizes = [millions("parameters", "parameters"), millions("macs", "multiply-adds per image")];
+    let train = &meta.recipe["train"];
+    let data = &meta.recipe["data"];
+    let name = data["name"].as_str().or(data["train"].as_str());
+    let mut facts = vec![
+        ("Data", format!("{} {c}x{h}x{w}, {} classes", name.unwrap_or_default(), meta.signature.classes.len())),
         ("Content of the data", meta.data_hash.clone()),
-        (
-            "Network",
-            format!(
-                "{:.3} M parameters, {:.1} M multiply-adds per image",
-                number("parameters") / 1e6,
-                number("macs") / 1e6
-            ),
-        ),
-        ("Length", format!("{} images in steps of {}", meta.recipe.train.images, meta.recipe.train.batch)),
+        ("Model", sizes.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+        ("Length", format!("{} images in steps of {}", train["images"], train["batch"])),
         ("Products", plan["products"].as_str().unwrap_or("unknown").to_owned()),
     ];
-    page.section("Plan").facts(&facts).code(&toml::to_string(&meta.recipe).unwrap_or_default())
+    if let Some(method) = meta.recipe["method"].as_str() {
+        facts.insert(0, ("Method", method.to_owned()));
+    }
+    let recipe = text::read(&run.join("recipe.toml")).unwrap_or_default();
+    page.section("Plan").facts(&facts).code(&recipe)
 }
 
 /// One scalar of the log against images seen.
@@ -120,7 +122,7 @@ fn pictures(page: Report, run: &Path) -> Result<Report, Error> {
     for (images, path) in chosen.map(|i| &all[i]) {
         let png = pentimento_io::source::Source::open(path)?.whole(16 << 20)?;
         let caption = format!("after {images} images");
-        list.push(Picture { png, alt: format!("grid of generated pictures {caption}"), caption, width: 440 });
+        list.push(Picture { png, alt: format!("grid of pictures {caption}"), caption, width: 440 });
     }
     Ok(if list.is_empty() { page } else { page.section("Pictures over time").pictures(&list) })
 }

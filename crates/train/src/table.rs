@@ -1,5 +1,6 @@
-use crate::read::{ReadOptions, encode};
-use crate::{Error, Model};
+use crate::read::{Ask, ReadOptions, Readings, check_shape, encode, read_items};
+use crate::{Error, Model, Signature};
+use pentimento_core::Learner;
 use pentimento_data::Dataset;
 use pentimento_io::features::{Baselines, Features};
 use pentimento_io::{Array, Values};
@@ -42,32 +43,65 @@ pub fn features_table(
         return Err(Error::Value { key: "--block", got, want: "a table holds the features of one place".into() });
     };
     let read = encode(model, data, options, &mut |a, b| observe("reading the model", a, b))?;
+    let random = match beside {
+        Beside::Nothing => None,
+        Beside::Baselines => Some(encode(&untrained(model)?, data, options, &mut |a, b| {
+            observe("reading a random network", a, b);
+        })?),
+    };
+    let provenance = [
+        ("features", format!("{block} @ {level}")),
+        ("data", data.fingerprint()),
+        ("images", model.images.to_string()),
+        ("pool", options.pool.to_string()),
+        ("seed", options.seed.to_string()),
+    ];
+    Ok(table(read, random, provenance))
+}
+
+/// What a learner makes of a data set as a table to keep; with another learner, as it is before training, beside it.
+///
+/// # Errors
+/// A learner that has no features, data of another shape.
+pub fn learner_table(
+    [learner, fresh]: [Option<&dyn Learner>; 2],
+    (signature, images): (&Signature, u64),
+    data: &Arc<dyn Dataset>,
+    ask: &Ask,
+    observe: &mut dyn FnMut(&str, u64, u64),
+) -> Result<Features, Error> {
+    check_shape(data, signature.input)?;
+    let mut read = |learner: &dyn Learner, what: &str| {
+        read_items(data, ask, &mut |a, b| observe(what, a, b), &mut |x, noise, keep| {
+            let found = learner.trained().and_then(|t| t.encode(x, noise)).ok_or(Error::Cannot { what: "features" })?;
+            keep("code", "", &found.flatten(1, -1));
+            Ok(())
+        })
+    };
+    let Some(learner) = learner else { return Err(Error::Cannot { what: "features" }) };
+    let ours = read(learner, "reading the model")?;
+    let random = fresh.map(|f| read(f, "reading the model before training")).transpose()?;
+    let provenance = [
+        ("features", "code".to_owned()),
+        ("data", data.fingerprint()),
+        ("images", images.to_string()),
+        ("seed", ask.seed.to_string()),
+    ];
+    Ok(table(ours, random, provenance))
+}
+
+fn table<const N: usize>(read: Readings, random: Option<Readings>, provenance: [(&str, String); N]) -> Features {
     let n = read.index.len();
     let array = |(width, values)| Array::new(vec![n, width], Values::F32(values));
     let one = |features: BTreeMap<_, _>| array(features.into_values().next().unwrap_or_default());
-    let baselines = match beside {
-        Beside::Nothing => None,
-        Beside::Baselines => {
-            let random = encode(&untrained(model)?, data, options, &mut |a, b| {
-                observe("reading a random network", a, b);
-            })?;
-            Some(Baselines { pixels: array(read.pixels), random: one(random.features) })
-        }
-    };
-    let provenance = BTreeMap::from([
-        ("features".to_owned(), format!("{block} @ {level}")),
-        ("data".into(), data.fingerprint()),
-        ("images".into(), model.images.to_string()),
-        ("pool".into(), options.pool.to_string()),
-        ("seed".into(), options.seed.to_string()),
-    ]);
-    Ok(Features {
+    let baselines = random.map(|r| Baselines { pixels: array(read.pixels), random: one(r.features) });
+    Features {
         feature: one(read.features),
         index: read.index.iter().map(|i| i.cast_signed()).collect(),
         label: (!read.labels.is_empty()).then_some(read.labels),
         split: None,
         factors: read.factors.into_iter().map(|(name, v)| (name, v.into_iter().map(f64::from).collect())).collect(),
         baselines,
-        provenance,
-    })
+        provenance: provenance.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+    }
 }

@@ -2,10 +2,15 @@ use crate::checkpoint::{self, Checkpoint, Meta};
 use crate::course::{Course, Diary, State, Walked, due, walk};
 use crate::draw::{Drawing, Model};
 use crate::folder::Kept;
+use crate::plan::Signature;
+use crate::recipe::TrainTable;
 use crate::{Ema, Error, Monitor, Plan, RunFolder, model};
 use pentimento_core::{At, Draw, Learner};
-use pentimento_data::{Augment, Loader, LoaderConfig};
+use pentimento_data::{Augment, Dataset, Loader, LoaderConfig};
+use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
+use tch::Device;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,61 +27,133 @@ pub enum Ending {
     },
 }
 
-/// Trains a plan, from its newest checkpoint if there is one.
-///
-/// # Errors
-/// A run folder of another plan or in other hands, a full disk, gradients that stay non-finite.
-pub fn train(plan: &Plan, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
-    let lock = RunFolder::lock(&plan.outdir)?;
-    let (saved, passed) = Checkpoint::newest(&plan.outdir)?;
-    for line in passed {
-        monitor.say(&line);
-    }
-    let mut run = Run::new(plan)?;
-    let kept = match &saved {
-        Some(saved) => run.resume(saved, monitor)?,
-        None => Kept::whole(0),
-    };
-    let mut folder = RunFolder::open(&plan.outdir, kept, lock)?;
-    let text = serde_json::to_string_pretty(&plan.json()).unwrap_or_default();
-    pentimento_io::atomic::write_bytes(&plan.outdir.join("plan.json"), text.as_bytes())?;
-    let toml = toml::to_string(&plan.recipe).unwrap_or_default();
-    pentimento_io::atomic::write_bytes(&plan.outdir.join("recipe.toml"), toml.as_bytes())?;
-    run.walk(&mut folder, monitor)
+/// Makes a picture of what is learned, if there is one to be made.
+pub type Painter = Box<dyn FnMut(&dyn Learner, &State) -> Result<Option<Vec<u8>>, Error>>;
+
+/// What a run folder trains, whoever planned it.
+pub struct Job {
+    /// The run folder.
+    pub outdir: PathBuf,
+    /// What makes it this run: stored with every checkpoint, and compared when the run goes on. Its `train` is the table.
+    pub recipe: Value,
+    /// The recipe as it can be trained again.
+    pub toml: String,
+    /// The plan, for `plan.json`.
+    pub plan: Value,
+    /// Lengths, step sizes, cadences.
+    pub table: TrainTable,
+    /// Seed of weights, data order and noise.
+    pub seed: u64,
+    /// Where tensors live.
+    pub device: Device,
+    /// What is learned from.
+    pub data: Arc<dyn Dataset>,
+    /// Random changes of its pictures.
+    pub augment: Augment,
+    /// Held out for the validation loss.
+    pub validation: Arc<dyn Dataset>,
+    /// The random part of validation: the same for the same item every time.
+    pub validation_draw: Option<Arc<dyn Draw>>,
+    /// What the model is built for.
+    pub signature: Signature,
+    /// Content of the data, as one line.
+    pub data_hash: String,
+    /// What learns.
+    pub learner: Box<dyn Learner>,
+    /// What is looked at on the way.
+    pub painter: Painter,
 }
 
-/// A run folder's training: the plan's learner, where it stands, and what is written down on the way.
-struct Run<'a> {
-    plan: &'a Plan,
-    learner: Box<dyn Learner>,
-    state: State,
-    validation: Arc<dyn Draw>,
-}
-
-impl<'a> Run<'a> {
-    fn new(plan: &'a Plan) -> Result<Self, Error> {
+impl Job {
+    /// The job of a diffusion recipe: its loss, and a grid drawn from the averaged weights on a fixed seed.
+    fn of(plan: &Plan) -> Result<Self, Error> {
+        let (recipe, d) = (&plan.recipe, &plan.recipe.data);
         let model::Learned { learner, validation } = model::learner(plan)?;
-        let learner: Box<dyn Learner> = Box::new(learner);
-        let state = State::new(learner.as_ref(), &plan.recipe.train);
-        Ok(Self { plan, learner, state, validation })
+        let mut preview = None;
+        let (known, signature, device) = (recipe.clone(), plan.signature.clone(), plan.device);
+        let painter: Painter = Box::new(move |learner, state| {
+            if preview.is_none() {
+                preview = Some(Model::blank(&known, &signature, device)?);
+            }
+            let (Some(preview), Some((_, live))) = (&preview, learner.params().into_iter().next()) else {
+                return Ok(None);
+            };
+            match &state.ema {
+                Some(ema) => ema.copy_into(preview.params())?,
+                None => preview.params().copy_from(live)?,
+            }
+            let drawing = Drawing { n: 40.max(preview.classes()), seed: 0, ..Drawing::of(&known) };
+            let pictures = drawing.run(preview, &mut |_, _| {})?;
+            Ok(Some(drawing.grid(&pictures, preview)?))
+        });
+        Ok(Self {
+            outdir: plan.outdir.clone(),
+            recipe: json!(recipe),
+            toml: toml::to_string(recipe).unwrap_or_default(),
+            plan: plan.json(),
+            table: recipe.train.clone(),
+            seed: recipe.seed,
+            device: plan.device,
+            data: plan.parts.train.clone(),
+            augment: Augment { flip: d.flip, shift: d.shift },
+            validation: plan.parts.validation.clone(),
+            validation_draw: Some(validation),
+            signature: plan.signature.clone(),
+            data_hash: plan.data_hash.clone(),
+            learner: Box::new(learner),
+            painter,
+        })
     }
 
-    fn resume(&mut self, saved: &Checkpoint, monitor: &mut dyn Monitor) -> Result<Kept, Error> {
-        if let Some(difference) = self.difference(&saved.meta) {
-            return Err(Error::OtherPlan { path: self.plan.outdir.clone(), difference });
+    /// Trains, from the newest checkpoint of the run folder if there is one.
+    ///
+    /// # Errors
+    /// A run folder of another recipe or in other hands, a full disk, gradients that stay non-finite.
+    pub fn train(mut self, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
+        let lock = RunFolder::lock(&self.outdir)?;
+        let (saved, passed) = Checkpoint::newest(&self.outdir)?;
+        for line in passed {
+            monitor.say(&line);
         }
-        for (name, tensor) in self.state.tensors(self.learner.as_mut()) {
+        let mut state = State::new(self.learner.as_ref(), &self.table);
+        let kept = match &saved {
+            Some(saved) => self.resume(saved, &mut state, monitor)?,
+            None => Kept::whole(0),
+        };
+        let folder = RunFolder::open(&self.outdir, kept, lock)?;
+        let text = serde_json::to_string_pretty(&self.plan).unwrap_or_default();
+        pentimento_io::atomic::write_bytes(&self.outdir.join("plan.json"), text.as_bytes())?;
+        pentimento_io::atomic::write_bytes(&self.outdir.join("recipe.toml"), self.toml.as_bytes())?;
+        let Self { mut learner, table, data, augment, seed, device, .. } = self;
+        let course = Course { table: &table, data, augment, seed, device };
+        let mut diary = FolderDiary {
+            folder,
+            recipe: self.recipe,
+            table: &table,
+            validation: self.validation,
+            validation_draw: self.validation_draw,
+            signature: self.signature,
+            data_hash: self.data_hash,
+            device,
+            painter: self.painter,
+        };
+        match walk(&course, learner.as_mut(), &mut state, &mut diary, monitor)? {
+            Walked::Stopped => Ok(Ending::Interrupted { images: state.images }),
+            Walked::Whole => diary.finish(learner.as_mut(), &state),
+        }
+    }
+
+    fn resume(&mut self, saved: &Checkpoint, at: &mut State, monitor: &mut dyn Monitor) -> Result<Kept, Error> {
+        if let Some(difference) = self.difference(&saved.meta) {
+            return Err(Error::OtherPlan { path: self.outdir.clone(), difference });
+        }
+        for (name, tensor) in at.tensors(self.learner.as_mut()) {
             saved.restore(&name, &tensor)?;
         }
-        let (m, at) = (&saved.meta, &mut self.state);
+        let m = &saved.meta;
         (at.images, at.step, at.nonfinite, at.elapsed_before) = (m.images, m.step, m.nonfinite, m.elapsed_s);
         at.window = m.window.clone();
-        monitor.say(&format!(
-            "resuming at {} of {} images from {}",
-            m.images,
-            self.plan.recipe.train.images,
-            saved.path.display()
-        ));
+        monitor.say(&format!("resuming at {} of {} images from {}", m.images, self.table.images, saved.path.display()));
         let here = checkpoint::machine();
         for (key, theirs) in &m.machine {
             if here.get(key).is_some_and(|ours| ours != theirs) {
@@ -89,16 +166,17 @@ impl<'a> Run<'a> {
         if m.numerics != pentimento_core::NUMERICS {
             monitor.say("an older version of the arithmetic began this run: the last bits will differ");
         }
-        let (t, before) = (&m.recipe.train, m.images.saturating_sub(m.recipe.train.batch as u64));
-        if self.plan.recipe.train.images <= m.images {
+        if self.table.images <= m.images {
             return Ok(Kept::whole(m.images));
         }
         // By the cadences of the run that wrote them: they may be other ones now.
+        let t = |key: &str| m.recipe["train"][key].as_u64().unwrap_or(0);
+        let before = m.images.saturating_sub(t("batch"));
         Ok(Kept {
             images: m.images,
-            log: due(t.log_images, before, m.images),
-            validation: due(t.validate_images, before, m.images),
-            picture: due(t.sample_images, before, m.images),
+            log: due(t("log_images"), before, m.images),
+            validation: due(t("validate_images"), before, m.images),
+            picture: due(t("sample_images"), before, m.images),
         })
     }
 
@@ -114,12 +192,12 @@ impl<'a> Run<'a> {
             "keep",
             "keep_every",
         ];
-        let flat = |recipe: &crate::Recipe| {
+        let flat = |recipe: &Value| {
             let mut leaves = Vec::new();
-            flatten("", &serde_json::json!(recipe), &mut leaves);
+            flatten("", recipe, &mut leaves);
             leaves
         };
-        let (old, new) = (flat(&meta.recipe), flat(&self.plan.recipe));
+        let (old, new) = (flat(&meta.recipe), flat(&self.recipe));
         let matters = |key: &str| {
             let later = key.starts_with("sample.") || key.starts_with("judge");
             let cadence = key.strip_prefix("train.").is_some_and(|k| free.contains(&k));
@@ -134,33 +212,30 @@ impl<'a> Run<'a> {
         if let Some((key, value)) = old.iter().find(|(k, _)| matters(k) && !new.iter().any(|(n, _)| n == k)) {
             return Some(format!("{key} was {value} and is absent now"));
         }
-        (meta.data_hash != self.plan.data_hash)
-            .then(|| format!("the data was {} and is {} now", meta.data_hash, self.plan.data_hash))
+        (meta.data_hash != self.data_hash)
+            .then(|| format!("the data was {} and is {} now", meta.data_hash, self.data_hash))
     }
+}
 
-    fn walk(mut self, folder: &mut RunFolder, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
-        let (plan, d) = (self.plan, &self.plan.recipe.data);
-        let course = Course {
-            table: &plan.recipe.train,
-            data: plan.parts.train.clone(),
-            augment: Augment { flip: d.flip, shift: d.shift },
-            seed: plan.recipe.seed,
-            device: plan.device,
-        };
-        let mut diary = FolderDiary { plan, folder, validation: self.validation, preview: None };
-        match walk(&course, self.learner.as_mut(), &mut self.state, &mut diary, monitor)? {
-            Walked::Stopped => Ok(Ending::Interrupted { images: self.state.images }),
-            Walked::Whole => diary.finish(self.learner.as_mut(), &self.state),
-        }
-    }
+/// Trains a diffusion recipe.
+///
+/// # Errors
+/// As [`Job::train`].
+pub fn train(plan: &Plan, monitor: &mut dyn Monitor) -> Result<Ending, Error> {
+    Job::of(plan)?.train(monitor)
 }
 
 /// Writes what the loop gives it into a run folder.
 struct FolderDiary<'a> {
-    plan: &'a Plan,
-    folder: &'a mut RunFolder,
-    validation: Arc<dyn Draw>,
-    preview: Option<Model>,
+    folder: RunFolder,
+    recipe: Value,
+    table: &'a TrainTable,
+    validation: Arc<dyn Dataset>,
+    validation_draw: Option<Arc<dyn Draw>>,
+    signature: Signature,
+    data_hash: String,
+    device: Device,
+    painter: Painter,
 }
 
 impl Diary for FolderDiary<'_> {
@@ -188,51 +263,39 @@ impl Diary for FolderDiary<'_> {
     /// Loss on held-out items under noise that is the same at every validation: at most 2048 of them.
     fn validate(&mut self, learner: &dyn Learner, state: &State) -> Result<(), Error> {
         const SEED: u64 = 0x56414C;
-        let held = &self.plan.parts.validation;
-        let n = held.len().min(2048);
+        let n = self.validation.len().min(2048);
         if n == 0 {
             return Ok(());
         }
-        let batch = self.plan.recipe.train.batch.min(usize::try_from(n).unwrap_or(1));
+        let batch = self.table.batch.min(usize::try_from(n).unwrap_or(1));
         let config = LoaderConfig { batch, seed: SEED, workers: 1, shuffle: false, augment: Augment::default() };
-        let mut loader = Loader::new(held.clone(), config, Some(self.validation.clone()), 0)?;
+        let mut loader = Loader::new(self.validation.clone(), config, self.validation_draw.clone(), 0)?;
         let (mut sum, mut batches) = (0.0, 0.0);
         let at = At { seed: SEED, step: 0, images: 0 };
         for _ in 0..n.div_euclid(batch as u64) {
-            let terms = learner.validate(&loader.next()?.upload(self.plan.device), &at);
+            let terms = learner.validate(&loader.next()?.upload(self.device), &at);
             sum += terms.total().double_value(&[]);
             batches += 1.0;
         }
         self.folder.scalars(state.images, "val", &[("loss", sum / batches)])
     }
 
-    /// A grid from the averaged weights on a fixed seed.
     fn picture(&mut self, learner: &dyn Learner, state: &State) -> Result<(), Error> {
-        if self.preview.is_none() {
-            self.preview = Some(Model::blank(&self.plan.recipe, &self.plan.signature, self.plan.device)?);
+        match (self.painter)(learner, state)? {
+            Some(png) => self.folder.picture(state.images, &png),
+            None => Ok(()),
         }
-        let (Some(preview), Some((_, live))) = (&self.preview, learner.params().into_iter().next()) else {
-            return Ok(());
-        };
-        match &state.ema {
-            Some(ema) => ema.copy_into(preview.params())?,
-            None => preview.params().copy_from(live)?,
-        }
-        let drawing = Drawing { n: 40.max(preview.classes()), seed: 0, ..Drawing::of(&self.plan.recipe) };
-        let pictures = drawing.run(preview, &mut |_, _| {})?;
-        let png = drawing.grid(&pictures, preview)?;
-        self.folder.picture(state.images, &png)
     }
 
     fn save(&mut self, learner: &mut dyn Learner, state: &State) -> Result<(), Error> {
-        let t = &self.plan.recipe.train;
+        let t = self.table;
         let path = self.folder.path().join(format!("checkpoints/{:09}.safetensors", state.images));
         checkpoint::write(&path, &self.meta(state), &state.tensors(learner))?;
         self.folder.retain(t.keep, t.keep_every, t.save_images)
     }
 
     fn last_good(&self) -> String {
-        let last = RunFolder::checkpoints(&self.plan.outdir).pop();
+        let last = RunFolder::checkpoints(self.folder.path()).pop();
         last.map_or("none".into(), |(_, p)| p.display().to_string())
     }
 }
@@ -244,9 +307,9 @@ impl FolderDiary<'_> {
             numerics: pentimento_core::NUMERICS,
             images: state.images,
             step: state.step,
-            recipe: self.plan.recipe.clone(),
-            signature: self.plan.signature.clone(),
-            data_hash: self.plan.data_hash.clone(),
+            recipe: self.recipe.clone(),
+            signature: self.signature.clone(),
+            data_hash: self.data_hash.clone(),
             elapsed_s: state.elapsed(),
             window: state.window.clone(),
             nonfinite: state.nonfinite,
@@ -254,22 +317,30 @@ impl FolderDiary<'_> {
         }
     }
 
-    /// Writes `model.safetensors`, the averaged weights alone, and returns the hash of the live ones.
+    /// Writes `model.safetensors`, what is used of a trained model, and returns the hash of the live weights.
     fn finish(&self, learner: &mut dyn Learner, state: &State) -> Result<Ending, Error> {
-        let averaged = if state.ema.is_some() { "ema." } else { "net." };
+        let of = |set: &str| format!("{set}.");
+        let sets: Vec<String> = learner.params().iter().map(|(set, _)| of(set)).collect();
+        // The average stands for the first set.
+        let averaged = usize::from(state.ema.is_some());
+        let used = |name: &str| {
+            let whole = sets.iter().skip(averaged).any(|set| name.starts_with(set.as_str()));
+            whole || name.starts_with("state.") || name.starts_with("ema.")
+        };
         let all = state.tensors(learner);
-        let model: Vec<_> =
-            all.iter().filter(|(n, _)| n.starts_with(averaged)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
-        checkpoint::write(&self.folder.path().join("model.safetensors"), &self.meta(state), &model)?;
-        let live: Vec<_> = all.into_iter().filter(|(n, _)| n.starts_with("net.")).collect();
+        let pick = |keep: &dyn Fn(&str) -> bool| -> Vec<_> {
+            all.iter().filter(|(n, _)| keep(n)).map(|(n, t)| (n.clone(), t.shallow_clone())).collect()
+        };
+        checkpoint::write(&self.folder.path().join("model.safetensors"), &self.meta(state), &pick(&used))?;
+        let live = pick(&|name| sets.iter().any(|set| name.starts_with(set.as_str())));
         Ok(Ending::Finished { weights: checkpoint::hash(&live)? })
     }
 }
 
 /// Leaves of a JSON value by their dotted path.
-fn flatten(prefix: &str, value: &serde_json::Value, out: &mut Vec<(String, String)>) {
+fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
     match value {
-        serde_json::Value::Object(map) => {
+        Value::Object(map) => {
             for (key, inner) in map {
                 let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
                 flatten(&path, inner, out);

@@ -15,6 +15,7 @@ mod drawing;
 mod importing;
 mod kills;
 mod measure;
+mod pages;
 mod reading;
 mod refusals;
 mod resume;

@@ -17,15 +17,17 @@
 //!     Beside it: the mutual information gap is no worse, R ends within a nat of C_max, and position is read off the code
 //!     at fewer nats than size.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, features, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, features, settings,
+};
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Draws, Learner, Noise, Params, Stream, Terms};
-use pentimento_data::{Dataset, gather, sprites::Mode, sprites::Sprites, sprites::SpritesConfig};
+use pentimento_core::{At, Batch, Condition, Draws, Learner, Noise, Params, Stream, Terms, Trained};
+use pentimento_data::{Dataset, Open, gather, sprites::Mode, sprites::Sprites, sprites::SpritesConfig};
 use pentimento_latent::{Gaussian, bernoulli};
 use pentimento_measure::{Factors, mig};
 use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, ConvDecoder, ConvEncoder, Mlp, Pyramid};
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub const METHOD: Method = Method {
     page: include_str!("beta_vae_capacity.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/beta-vae-capacity.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -88,6 +91,21 @@ impl Default for Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        Ok(Arc::new(Sprites::new(self.world.clone())?))
+    }
+    fn options(&self) -> Open {
+        Open { sprites: Some(self.world.clone()), ..Open::default() }
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, self.lr) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Pressure::rising(self), device, seed)?))
+    }
+}
+
 /// What weighs on R.
 #[derive(Clone, Copy, Debug)]
 enum Pressure {
@@ -98,6 +116,11 @@ enum Pressure {
 }
 
 impl Pressure {
+    /// The method's own.
+    fn rising(config: &Config) -> Self {
+        Self::Capacity { gamma: config.gamma, most: config.capacity, images: config.images }
+    }
+
     /// C after so many images.
     fn budget(self, images: u64) -> f64 {
         match self {
@@ -122,6 +145,8 @@ struct Model {
     params: Params,
     encoder: Map,
     decoder: Map,
+    shape: [i64; 3],
+    latent: i64,
     pressure: Pressure,
     /// Pictures that are looked at through training, and after how many images the next time is.
     watched: Option<Watched>,
@@ -157,7 +182,7 @@ impl Model {
             let flat = move |z: &Tensor| decoder.forward(z).flatten(1, -1);
             (Box::new(move |x| encoder.forward(&x.view([-1, c, h, w]))), Box::new(flat))
         };
-        Ok(Self { params, encoder, decoder, pressure, watched: None })
+        Ok(Self { params, encoder, decoder, shape, latent: z, pressure, watched: None })
     }
 
     fn posterior(&self, x: &Tensor) -> Gaussian {
@@ -217,13 +242,29 @@ impl Learner for Model {
         let (d, r) = self.distortion_and_rate(&threshold(&batch.x), &batch.noise(at.seed));
         Terms(vec![("reconstruction".into(), d.mean(Kind::Float)), ("kl".into(), r.mean(Kind::Float))])
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// The mean of q(z|x).
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.posterior(&threshold(x)).mean)
+    }
+    fn generate(&self, noise: &Noise, _: &Condition) -> Option<Tensor> {
+        let z = noise.normal(&[noise.rows(), self.latent], self.params.device(), Stream::Start);
+        Some(bernoulli::greys(&(self.decoder)(&z), self.shape))
+    }
+    fn reconstruct(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        Some(bernoulli::greys(&(self.decoder)(&self.encode(x, noise)?), self.shape))
+    }
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let world = Arc::new(Sprites::new(config.world.clone())?);
     let (settings, data) = (json!(config), vec![world.fingerprint()]);
-    let capacity = Pressure::Capacity { gamma: config.gamma, most: config.capacity, images: config.images };
     let beta = Pressure::Beta(config.beta);
     let arm = |name, what, pressure| {
         let (config, world) = (config.clone(), world.clone());
@@ -235,7 +276,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         arms: vec![
             arm("vae", "a price of 1: the plain bound", Pressure::Beta(1.0)),
             arm("beta-vae", "a price to the end", beta),
-            arm("capacity", "a budget that rises", capacity),
+            arm("capacity", "a budget that rises", Pressure::rising(&config)),
         ],
     })
 }
@@ -257,9 +298,8 @@ fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Press
         let noise = Noise::new(KEY, (0..n.unsigned_abs()).collect());
         model.watched = Some(Watched { x: x.narrow(0, 0, n), noise, targets, every, seen: Vec::new() });
     }
-    let table = TrainTable { clip: 0.0, ..TrainTable::new(config.images, config.batch, config.lr) };
     let data: Arc<dyn Dataset> = world.clone();
-    ctx.train(&mut model, &data, &table, ctx.seed)?;
+    ctx.train(&mut model, &data, &config.table(), ctx.seed)?;
 
     let _guard = tch::no_grad_guard();
     let (d, r) = model.distortion_and_rate(&x, &tests.noise(KEY));

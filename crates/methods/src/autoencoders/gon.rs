@@ -21,13 +21,18 @@
 //!     same decoder behind its mirror image, over seeds, the learning rate of each arm chosen on held-out pictures
 //!     (`recipes/autoencoders/gon.toml`). Reported beside it: the gain over a code held fixed.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
+    settings,
+};
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Stream, Terms};
+use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Stream, Terms, Trained};
+use pentimento_data::Dataset;
 use pentimento_nn::layers::BatchNorm;
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -37,6 +42,7 @@ pub const METHOD: Method = Method {
     page: include_str!("gon.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/gon.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -102,6 +108,18 @@ enum Order {
     Second,
     /// As a constant.
     First,
+}
+
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Coding::Origin(Order::Second), device, seed)))
+    }
 }
 
 /// z = -step grad L(x, F(z0)) at z0 = 0, `[B, Z]`. Rows do not meet unless F lets them. Works where gradients are off, too.
@@ -227,7 +245,7 @@ impl Model {
     }
 
     /// Framed pictures, their codes and reconstructions, a batch of training's size at a time.
-    fn reconstruct(&self, batch: &Batch) -> [Tensor; 3] {
+    fn there_and_back(&self, batch: &Batch) -> [Tensor; 3] {
         let _guard = tch::no_grad_guard();
         let parts: Vec<_> = (0..batch.len())
             .step_by(self.config.batch)
@@ -243,7 +261,7 @@ impl Model {
 
     /// Squared error per pixel of greys in [0, 1].
     fn evaluate(&self, batch: &Batch) -> f64 {
-        let [x, _, y] = self.reconstruct(batch);
+        let [x, _, y] = self.there_and_back(batch);
         (x - y).square().mean(Kind::Double).double_value(&[])
     }
 }
@@ -260,6 +278,20 @@ impl Learner for Model {
     }
     fn validate(&self, batch: &Batch, _: &At) -> Terms {
         Terms::one("error", Tensor::from(self.evaluate(batch)))
+    }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.code(&self.framed(x)).detach())
+    }
+    fn reconstruct(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        let ([h, w], y) = ([2, 3].map(|axis| x.size()[axis]), self.decode(&self.encode(x, noise)?));
+        let [top, left] = [h, w].map(|n| (self.side - n) >> 1);
+        Some(y.narrow(2, top, h).narrow(3, left, w) * 2.0 - 1.0)
     }
 }
 
@@ -286,7 +318,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Res
     let (learned, held) = sets.hold_out(0.02, ctx.device)?;
     let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
         let mut model = Model::new(config, sets.shape(), coding, ctx.device, ctx.seed);
-        let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
+        let table = TrainTable { images, lr, ..config.table() };
         ctx.train(&mut model, &learned, &table, ctx.seed)?;
         Ok(model)
     };
@@ -304,7 +336,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Res
 /// Test pictures, what the decoder makes of their codes, and of draws from a normal fitted to all codes.
 fn pictures(model: &Model, tests: &Batch) -> Result<Picture, Error> {
     let _guard = tch::no_grad_guard();
-    let [x, z, y] = model.reconstruct(tests);
+    let [x, z, y] = model.there_and_back(tests);
     let (mean, n) = (z.mean_dim(0, true, Kind::Float), z.size()[0]);
     let centred = &z - &mean;
     let covariance =

@@ -17,15 +17,20 @@
 //!     rate of each arm chosen on held-out pictures (`recipes/autoencoders/gumbel-softmax.toml`). Reported beside it: the gain over
 //!     plain straight-through.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
+    settings,
+};
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Learner, Noise, Params, Stream, Terms};
+use pentimento_core::{At, Batch, Condition, Learner, Noise, Params, Stream, Terms, Trained};
+use pentimento_data::Dataset;
 use pentimento_latent::{bernoulli, gumbel};
 use pentimento_nn::Mlp;
 use pentimento_nn::layers::Init;
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -35,6 +40,7 @@ pub const METHOD: Method = Method {
     page: include_str!("gumbel_softmax.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/gumbel-softmax.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -106,19 +112,33 @@ impl Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Estimator::GumbelSoftmax, device, seed)))
+    }
+}
+
 /// 784-200-784: a linear encoder to 20 x 10 logits, a linear decoder of the choices.
 struct Model {
     config: Config,
     params: Params,
     encoder: Mlp,
     decoder: Mlp,
+    shape: [i64; 3],
     estimator: Estimator,
     /// Running mean of ln p(x|z), and how much of it there is.
     baseline: Tensor,
 }
 
 impl Model {
-    fn new(config: &Config, pixels: i64, estimator: Estimator, device: Device, seed: u64) -> Self {
+    fn new(config: &Config, shape: [i64; 3], estimator: Estimator, device: Device, seed: u64) -> Self {
+        let pixels = shape.iter().product();
         let params = Params::new(device, seed);
         let code = config.variables * config.ways;
         let layer =
@@ -129,6 +149,7 @@ impl Model {
             baseline: Tensor::zeros([2], (Kind::Float, device)),
             config: config.clone(),
             params,
+            shape,
             estimator,
         }
     }
@@ -141,6 +162,11 @@ impl Model {
     /// ln p(x | choices), `[B]`; `z`: `[B, N, K]`.
     fn log_px(&self, x: &Tensor, z: &Tensor) -> Tensor {
         bernoulli::log_prob(x, &self.decoder.forward(&z.flatten(1, 2)))
+    }
+
+    /// Greys of choices `[B, N, K]`.
+    fn picture(&self, z: &Tensor) -> Tensor {
+        bernoulli::greys(&self.decoder.forward(&z.flatten(1, 2)), self.shape)
     }
 
     fn gumbel(&self, logits: &Tensor, noise: &Noise) -> Tensor {
@@ -210,6 +236,25 @@ impl Learner for Model {
     fn validate(&self, batch: &Batch, _: &At) -> Terms {
         Terms::one("bound", Tensor::from(-self.evaluate(batch)))
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// q of each way of each choice.
+    fn encode(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        Some(self.logits(&bernoulli::binarise(x, noise)).softmax(-1, Kind::Float).flatten(1, 2))
+    }
+    /// Of choices under the prior, in which all ways are alike.
+    fn generate(&self, noise: &Noise, _: &Condition) -> Option<Tensor> {
+        let size = [noise.rows(), self.config.variables, self.config.ways];
+        Some(self.picture(&gumbel::one_hot(&gumbel::noise(noise, &size, self.params.device(), Stream::Start))))
+    }
+    fn reconstruct(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        let logits = self.logits(&bernoulli::binarise(x, noise));
+        Some(self.picture(&gumbel::one_hot(&(&logits + self.gumbel(&logits, noise)))))
+    }
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -234,11 +279,10 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 
 /// Chooses a rate on held-out pictures, then trains with it.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) -> Result<Metrics, Error> {
-    let pixels = sets.shape().iter().product();
     let (learned, held) = sets.hold_out(0.02, ctx.device)?;
     let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
-        let mut model = Model::new(config, pixels, estimator, ctx.device, ctx.seed);
-        let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
+        let mut model = Model::new(config, sets.shape(), estimator, ctx.device, ctx.seed);
+        let table = TrainTable { images, lr, ..config.table() };
         let seed = ctx.seed;
         ctx.train(&mut model, &learned, &table, seed)?;
         Ok(model)
@@ -248,20 +292,18 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) 
     let tests = sets.tests(ctx.device)?;
     let mut metrics = Metrics::new([("elbo", model.evaluate(&tests)), ("rate", rate)]);
     if ctx.seed == 0 {
-        metrics.pictures.push(pictures(&model, &tests, sets.shape())?);
+        metrics.pictures.push(pictures(&model, &tests)?);
     }
     Ok(metrics)
 }
 
 /// Test pictures, and what the decoder makes of a hard choice for each.
-fn pictures(model: &Model, tests: &Batch, shape: [i64; 3]) -> Result<Picture, Error> {
+fn pictures(model: &Model, tests: &Batch) -> Result<Picture, Error> {
     let _guard = tch::no_grad_guard();
     let first = tests.slice(0, tests.len().min(12));
-    let noise = first.noise(0);
-    let logits = model.logits(&bernoulli::binarise(&first.x, &noise));
-    let z = gumbel::one_hot(&(&logits + model.gumbel(&logits, &noise)));
-    let decoded = bernoulli::greys(&model.decoder.forward(&z.flatten(1, 2)), shape);
-    Picture::rows("test pictures; decoded from hard choices", &[first.x, decoded])
+    let decoded = model.reconstruct(&first.x, &first.noise(0));
+    let rows: Vec<Tensor> = std::iter::once(first.x).chain(decoded).collect();
+    Picture::rows("test pictures; decoded from hard choices", &rows)
 }
 
 #[cfg(test)]
@@ -303,7 +345,7 @@ mod tests {
         let config = Config { variables: 1, ways: 3, ..small() };
         let n: i64 = 60_000;
         for baseline in [0.0, -40.0] {
-            let model = Model::new(&config, 64, Estimator::ScoreFunction, Device::Cpu, 2);
+            let model = Model::new(&config, [1, 8, 8], Estimator::ScoreFunction, Device::Cpu, 2);
             model.baseline.shallow_clone().copy_(&Tensor::from_slice(&[baseline as f32, 1.0]));
             let bias = model.params.entries().into_iter().find(|p| p.name == "encoder.0.bias").unwrap().tensor;
             let x = pictures_of(n);
@@ -331,7 +373,7 @@ mod tests {
     fn soft_and_hard_bounds_agree_when_cold() {
         let n = 500;
         let noise = Noise::new(3, (0..500).collect());
-        let model = |e| Model::new(&small(), 64, e, Device::Cpu, 2);
+        let model = |e| Model::new(&small(), [1, 8, 8], e, Device::Cpu, 2);
         let bound = |e, tau| model(e).loss(&pictures_of(n), &noise, tau).1.double_value(&[]);
         let (soft, hard) = (|tau| bound(Estimator::GumbelSoftmax, tau), bound(Estimator::StraightThroughGumbel, 1.0));
         assert!(
@@ -346,7 +388,7 @@ mod tests {
     #[test]
     fn every_estimator_reaches_both_networks_and_saves_its_mean() {
         for estimator in ALL {
-            let mut model = Model::new(&small(), 64, estimator, Device::Cpu, 1);
+            let mut model = Model::new(&small(), [1, 8, 8], estimator, Device::Cpu, 1);
             let noise = Noise::new(0, (0..20).collect());
             model.loss(&pictures_of(20), &noise, 0.7).0.backward();
             for p in model.params.entries() {
@@ -363,7 +405,8 @@ mod tests {
         let config = small();
         let sets = config.data.open().unwrap();
         for estimator in ALL {
-            let fresh = Model::new(&config, 64, estimator, Device::Cpu, 0).evaluate(&sets.tests(Device::Cpu).unwrap());
+            let fresh =
+                Model::new(&config, [1, 8, 8], estimator, Device::Cpu, 0).evaluate(&sets.tests(Device::Cpu).unwrap());
             let metrics = try_run(|ctx| run(ctx, &config, &sets, estimator), 0, &mut Silent).unwrap();
             assert!(metrics.get("elbo").unwrap() > fresh + 3.0, "{estimator:?}: {fresh} then {metrics:?}");
             assert!((metrics.get("rate").unwrap() - 1e-2).abs() < 1e-12);
@@ -373,7 +416,7 @@ mod tests {
     #[test]
     fn the_paper_scale_model_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
-        let mut model = Model::new(&config, 784, Estimator::GumbelSoftmax, Device::Cpu, 0);
+        let mut model = Model::new(&config, [1, 28, 28], Estimator::GumbelSoftmax, Device::Cpu, 0);
         assert_eq!(model.params.count(), 784 * 200 + 200 + 200 * 784 + 784);
         let [loss, moved] = try_step(&mut model, &noisy(2, [1, 28, 28]), 1e-3);
         assert!(loss.is_finite() && moved > 0.0);

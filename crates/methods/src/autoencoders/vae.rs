@@ -19,15 +19,19 @@
 //! **Holds if.** After the same steps the bound on test pictures is above that of wake-sleep with the same networks, by 3
 //!     nats, over seeds (`recipes/autoencoders/vae.toml`). Reported beside it: 20 latents against 3, and ln p(x).
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, settings,
+};
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Learner, Params, Stream, Terms};
+use pentimento_core::{At, Batch, Condition, Learner, Noise, Params, Stream, Terms, Trained};
+use pentimento_data::Dataset;
 use pentimento_latent::{Gaussian, Likelihood, log_mean_exp};
 use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, Mlp};
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -37,6 +41,7 @@ pub const METHOD: Method = Method {
     page: include_str!("vae.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/vae.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -99,6 +104,19 @@ impl Default for Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        // No clipping: the two losses differ in scale, and a bound on their gradients would favour one.
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, self.lr) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Learning::Bound, device, seed)))
+    }
+}
+
 /// L^A from ln p(x|z) at a draw z of q, `[B]` (eq. 6).
 fn estimate_a(log_px: &Tensor, q: &Gaussian, z: &Tensor) -> Tensor {
     log_px + q.prior_like().log_prob(z) - q.log_prob(z)
@@ -115,13 +133,16 @@ struct Model {
     generative: Params,
     encoder: Mlp,
     decoder: Mlp,
+    shape: [i64; 3],
+    latent: i64,
     likelihood: Likelihood,
     estimator: Estimator,
     learning: Learning,
 }
 
 impl Model {
-    fn new(config: &Config, pixels: i64, learning: Learning, device: Device, seed: u64) -> Self {
+    fn new(config: &Config, shape: [i64; 3], learning: Learning, device: Device, seed: u64) -> Self {
+        let pixels = shape.iter().product();
         let (recognition, generative) = (Params::new(device, seed), Params::new(device, seed));
         let outputs = config.likelihood.outputs(pixels);
         let (h, z) = (config.hidden, config.latent);
@@ -132,6 +153,8 @@ impl Model {
             decoder: Mlp::new(&decoder, &[z, h, outputs], Activation::Tanh, Init::Torch),
             recognition,
             generative,
+            shape,
+            latent: z,
             likelihood: config.likelihood,
             estimator: config.estimator,
             learning,
@@ -145,6 +168,11 @@ impl Model {
     /// ln p(x|z), `[B]`.
     fn log_px(&self, x: &Tensor, z: &Tensor) -> Tensor {
         self.likelihood.log_prob(x, &self.decoder.forward(z))
+    }
+
+    /// The mean of p(x|z), `[B, C, H, W]`.
+    fn picture(&self, z: &Tensor) -> Tensor {
+        self.likelihood.mean(&self.decoder.forward(z), self.shape)
     }
 
     /// ln p(x|z) and L^B on a batch under the noise of its rows.
@@ -214,6 +242,23 @@ impl Learner for Model {
         let _guard = tch::no_grad_guard();
         self.terms(batch, at.seed)
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// The mean of q(z|x).
+    fn encode(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        Some(self.posterior(&self.likelihood.data(x, noise)).mean)
+    }
+    fn generate(&self, noise: &Noise, _: &Condition) -> Option<Tensor> {
+        let size = [noise.rows(), self.latent];
+        Some(self.picture(&noise.normal(&size, self.generative.device(), Stream::Start)))
+    }
+    fn reconstruct(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        Some(self.picture(&self.encode(x, noise)?))
+    }
 }
 
 fn without_grad(make: impl FnOnce() -> Tensor) -> Tensor {
@@ -242,29 +287,26 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 }
 
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) -> Result<Metrics, Error> {
-    let mut model = Model::new(config, sets.shape().iter().product(), learning, ctx.device, ctx.seed);
-    // No clipping: the two losses differ in scale, and a bound on their gradients would favour one.
-    let table = TrainTable { clip: 0.0, ..TrainTable::new(config.images, config.batch, config.lr) };
-    ctx.train(&mut model, &sets.train, &table, ctx.seed)?;
+    let mut model = Model::new(config, sets.shape(), learning, ctx.device, ctx.seed);
+    ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     let tests = sets.tests(ctx.device)?;
     let [elbo, log_likelihood] = model.evaluate(&tests, config.draws);
     let mut metrics = Metrics::new([("elbo", elbo), ("log_likelihood", log_likelihood)]);
     if ctx.seed == 0 {
-        metrics.pictures.push(pictures(&model, &tests, sets.shape())?);
+        metrics.pictures.push(pictures(&model, &tests)?);
     }
     Ok(metrics)
 }
 
 /// Test pictures, what the decoder makes of their means, and draws from the prior.
-fn pictures(model: &Model, tests: &Batch, shape: [i64; 3]) -> Result<Picture, Error> {
+fn pictures(model: &Model, tests: &Batch) -> Result<Picture, Error> {
     let _guard = tch::no_grad_guard();
     let first = tests.slice(0, tests.len().min(12));
     let noise = first.noise(0);
-    let q = model.posterior(&model.likelihood.data(&first.x, &noise));
-    let z = noise.normal_like(&q.mean, Stream::Start);
-    let [decoded, drawn] = [&q.mean, &z].map(|z| model.likelihood.mean(&model.decoder.forward(z), shape));
+    let made = [model.reconstruct(&first.x, &noise), model.generate(&noise, &Condition::none())];
+    let rows: Vec<Tensor> = std::iter::once(first.x).chain(made.into_iter().flatten()).collect();
     let caption = "test pictures; decoded from the mean of their posterior; decoded from draws of the prior";
-    Picture::rows(caption, &[first.x, decoded, drawn])
+    Picture::rows(caption, &rows)
 }
 
 #[cfg(test)]
@@ -287,7 +329,7 @@ mod tests {
     /// 1e5 draws at one picture: the estimates differ by noise of mean zero.
     #[test]
     fn both_estimates_have_the_same_mean() {
-        let model = Model::new(&small(), 64, Learning::Bound, Device::Cpu, 1);
+        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
         let n = 100_000;
         let noise = Noise::new(2, (0..n).collect());
         let rows = i64::try_from(n).unwrap();
@@ -336,7 +378,7 @@ mod tests {
     /// The encoder is reached through z alone here: a divergence-free bound must still move it.
     #[test]
     fn the_gradient_passes_through_the_draw() {
-        let model = Model::new(&small(), 64, Learning::Bound, Device::Cpu, 1);
+        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
         let noise = Noise::new(0, vec![0, 1]);
         let x = bernoulli::binarise(&Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu)), &noise);
         model.log_px(&x, &model.posterior(&x).sample(&noise, Stream::Eps)).sum(Kind::Float).backward();
@@ -348,7 +390,7 @@ mod tests {
     /// Wake moves the decoder only, sleep the encoder only, and neither leaves a gradient behind.
     #[test]
     fn wake_and_sleep_keep_to_their_own_network() {
-        let model = Model::new(&small(), 64, Learning::Bound, Device::Cpu, 1);
+        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
         let noise = Noise::new(0, vec![0, 1]);
         let x = bernoulli::binarise(&Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu)), &noise);
         let z = without_grad(|| model.posterior(&x).sample(&noise, Stream::Eps));
@@ -362,8 +404,8 @@ mod tests {
     fn every_arm_learns_at_a_toy_size_and_more_draws_tighten_the_bound() {
         let config = small();
         let sets = config.data.open().unwrap();
-        let untrained =
-            Model::new(&config, 64, Learning::Bound, Device::Cpu, 0).evaluate(&sets.tests(Device::Cpu).unwrap(), 5);
+        let untrained = Model::new(&config, [1, 8, 8], Learning::Bound, Device::Cpu, 0)
+            .evaluate(&sets.tests(Device::Cpu).unwrap(), 5);
         for learning in [Learning::Bound, Learning::WakeSleep] {
             let metrics = try_run(|ctx| run(ctx, &config, &sets, learning), 0, &mut Silent).unwrap();
             let (elbo, likelihood) = (metrics.get("elbo").unwrap(), metrics.get("log_likelihood").unwrap());
@@ -377,7 +419,7 @@ mod tests {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         for likelihood in [Likelihood::Bernoulli, Likelihood::Gaussian] {
             let config = Config { likelihood, estimator: Estimator::A, ..config.clone() };
-            let mut model = Model::new(&config, 784, Learning::Bound, Device::Cpu, 0);
+            let mut model = Model::new(&config, [1, 28, 28], Learning::Bound, Device::Cpu, 0);
             // 784 500 + 500, 500 40 + 40; 20 500 + 500, 500 784 + 784 (twice the outputs where there is a variance)
             let outputs = if likelihood == Likelihood::Bernoulli { 784 } else { 1568 };
             let counts: Vec<usize> = model.params().iter().map(|(_, p)| p.count()).collect();

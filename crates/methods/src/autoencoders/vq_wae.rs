@@ -23,17 +23,22 @@
 //!     learning rate of each arm chosen on held-out pictures (`recipes/autoencoders/vq-wae.toml`). Reported beside it: that the
 //!     squared error is no worse for it, and the comparison with moving means.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
+    settings,
+};
 use pentimento_core::noise::init_normal;
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Draws, Learner, Params, Scope, Stream, Terms};
+use pentimento_core::{At, Batch, Draws, Learner, Noise, Params, Scope, Stream, Terms, Trained};
+use pentimento_data::Dataset;
 use pentimento_latent::codebook::{self, MovingCodebook};
 use pentimento_latent::gumbel;
 use pentimento_latent::transport::{Transport, squared_distances};
 use pentimento_nn::{Grid, GridDecoder, GridEncoder};
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -43,6 +48,7 @@ pub const METHOD: Method = Method {
     page: include_str!("vq_wae.rs"),
     recipe: include_str!("../../../../recipes/autoencoders/vq-wae.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -130,6 +136,18 @@ impl Default for Config {
             images: 64_000,
             batch: 32,
         }
+    }
+}
+
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Learning::Transport, device, seed)?))
     }
 }
 
@@ -318,6 +336,20 @@ impl Learner for Model {
     fn validate(&self, batch: &Batch, _: &At) -> Terms {
         Terms::one("error", Tensor::from(self.evaluate(batch).1))
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// The codewords of all places.
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        let index = codebook::nearest(&self.latents(x), self.codes());
+        Some(self.codes().index_select(0, &index).view([x.size()[0], -1]))
+    }
+    fn reconstruct(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.read(x).1)
+    }
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -343,7 +375,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) ->
     let (learned, held) = sets.hold_out(0.02, ctx.device)?;
     let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
         let mut model = Model::new(config, sets.shape(), learning, ctx.device, ctx.seed)?;
-        let table = TrainTable { clip: 0.0, ..TrainTable::new(images, config.batch, lr) };
+        let table = TrainTable { images, lr, ..config.table() };
         ctx.train(&mut model, &learned, &table, ctx.seed)?;
         Ok(model)
     };

@@ -27,9 +27,7 @@ use pentimento_claims::{
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Params, SingleLoss, Stream, Tap, Terms};
 use pentimento_data::{Dataset, Subset};
-use pentimento_diffusion::{
-    DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Sampler, TimeInput, Walk, sample,
-};
+use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Sampler, TimeInput, Walk};
 use pentimento_measure::{Features, Gaussian, accuracy, cknna, frechet};
 use pentimento_nn::layers::{Init, Linear};
 use pentimento_nn::{Activation, DitConfig, DitPlan, Grid, GridEncoder, Mlp};
@@ -46,6 +44,7 @@ pub const METHOD: Method = Method {
     page: include_str!("repa.rs"),
     recipe: include_str!("../../../../recipes/backbones-and-latents/repa.toml"),
     settings: settings::<Config>,
+    model: None,
     claim,
 };
 
@@ -374,10 +373,8 @@ impl Task {
             ctx.go_on()?;
             let noise = Noise::new(ctx.seed, samples.to_vec());
             let walk = Walk { step: step.as_ref(), levels: &levels, noise: &noise };
-            let size = [&[i64::try_from(samples.len()).unwrap_or(0)], &self.plan.input[..]].concat();
             let y: Vec<i64> = samples.iter().map(|i| (i % classes).cast_signed()).collect();
-            let x = walk.start(&size, ctx.device);
-            parts.push(sample(&model.averaged, &walk, x, &Condition::classes(&y), &mut |_| ()));
+            parts.push(walk.draw(&model.averaged, &self.plan.input, ctx.device, &Condition::classes(&y)));
         }
         let asked = all.iter().map(|i| u32::try_from(i % classes).unwrap_or(u32::MAX)).collect();
         Ok((Tensor::cat(&parts, 0), asked))

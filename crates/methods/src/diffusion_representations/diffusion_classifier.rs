@@ -18,13 +18,19 @@
 //!     the evaluations, and nearest neighbours in pixels.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, features, labels, settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, features,
+    labels, settings,
 };
-use pentimento_core::{Batch, Condition, Denoiser, Draws, Noise, Params, SingleLoss, Stream};
-use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput, Variance};
+use pentimento_core::{
+    At, Batch, Condition, Denoiser, Draw, Draws, Learner, Noise, Objective, Params, SingleLoss, Stream, Terms, Trained,
+};
+use pentimento_data::Dataset;
+use pentimento_diffusion::{
+    Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput, Variance, Walk,
+};
 use pentimento_measure::{Knn, Metric, Vote, accuracy};
 use pentimento_nn::{DitConfig, NetworkConfig};
-use pentimento_train::{Schedule, TrainTable};
+use pentimento_train::{Schedule, Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -38,6 +44,7 @@ pub const METHOD: Method = Method {
     page: include_str!("diffusion_classifier.rs"),
     recipe: include_str!("../../../../recipes/diffusion-representations/diffusion-classifier.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -98,6 +105,90 @@ impl Default for Config {
             stages: vec![Stage { pairs: 5, keep: 3 }, Stage { pairs: 20, keep: 1 }],
             bank: 10_000,
         }
+    }
+}
+
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { schedule: self.schedule, ..TrainTable::new(self.images, self.batch, self.lr) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(self.learner(signature.input, signature.classes.len(), device, seed)?))
+    }
+}
+
+impl Config {
+    fn learner(
+        &self,
+        input: [i64; 3],
+        classes: usize,
+        device: Device,
+        seed: u64,
+    ) -> Result<SingleLoss<Classifier>, Error> {
+        let params = Params::new(device, seed);
+        let network = self.network.build(&params.root(), input, i64::try_from(classes).unwrap_or(i64::MAX))?;
+        let variance = if self.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
+        let time = TimeInput::for_path(&self.path);
+        let denoiser = Parametrised::new(network, self.path, self.prediction, time).with_variance(variance);
+        let dropout = self.label_dropout;
+        let loss = LossConfig { spread: Spread::Stratified, label_dropout: dropout, ..LossConfig::default() };
+        let loss = DiffusionLoss::new(denoiser, params, loss);
+        Ok(SingleLoss::new(Classifier { config: self.clone(), input, classes, loss }, Kind::Float))
+    }
+}
+
+/// A class-conditional diffusion model.
+struct Classifier {
+    config: Config,
+    input: [i64; 3],
+    /// K.
+    classes: usize,
+    loss: DiffusionLoss,
+}
+
+impl Classifier {
+    fn examiner(&self, sharing: Sharing, seed: u64) -> Examiner<'_> {
+        let Config { path, pairs, .. } = self.config;
+        Examiner { denoiser: self.loss.denoiser(), path, classes: self.classes, pairs, sharing, seed }
+    }
+}
+
+impl Objective for Classifier {
+    fn loss(&self, batch: &Batch, at: &At) -> Terms {
+        self.loss.loss(batch, at)
+    }
+    fn params(&self) -> &Params {
+        self.loss.params()
+    }
+    fn draw(&self) -> Option<Arc<dyn Draw>> {
+        self.loss.draw()
+    }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Classifier {
+    /// ln p(c_i|x) up to a constant: -E_i of every class, less the least.
+    fn encode(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        let batch = Batch::of(x.shallow_clone(), noise.samples().to_vec());
+        let all = [Stage { pairs: self.config.pairs, keep: 1 }];
+        let answers = self.examiner(Sharing::Paired, noise.seed()).examine(&batch, &all, &mut || Ok(())).ok()?;
+        let errors = Tensor::from_slice2(&answers.errors).to_kind(Kind::Float).to_device(x.device());
+        Some(errors.amin([1].as_slice(), true) - errors)
+    }
+    fn heeds_classes(&self) -> bool {
+        true
+    }
+    fn generate(&self, noise: &Noise, c: &Condition) -> Option<Tensor> {
+        const STEPS: usize = 25;
+        let clipped = Clipped::new(self.loss.denoiser(), 1.0);
+        let levels = Grid::Uniform.levels(&self.config.path, STEPS);
+        let walk = Walk { step: &Ddim { eta: 0.0 }, levels: &levels, noise };
+        Some(walk.draw(&clipped, &self.input, self.loss.params().device(), c))
     }
 }
 
@@ -251,43 +342,27 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 }
 
 impl Task {
-    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<DiffusionLoss>, Error> {
-        let (c, params) = (&self.config, Params::new(device, seed));
-        let classes = i64::try_from(self.sets.train.classes().len()).unwrap_or(i64::MAX);
-        let network = c.network.build(&params.root(), self.sets.shape(), classes)?;
-        let variance = if c.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-        let denoiser =
-            Parametrised::new(network, c.path, c.prediction, TimeInput::for_path(&c.path)).with_variance(variance);
-        let loss = LossConfig { spread: Spread::Stratified, label_dropout: c.label_dropout, ..LossConfig::default() };
-        Ok(SingleLoss::new(DiffusionLoss::new(denoiser, params, loss), Kind::Float))
+    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Classifier>, Error> {
+        self.config.learner(self.sets.shape(), self.sets.train.classes().len(), device, seed)
     }
 
     /// The model of a seed, trained once for all arms.
-    fn model(&self, ctx: &mut Context) -> Result<DiffusionLoss, Error> {
+    fn model(&self, ctx: &mut Context) -> Result<Classifier, Error> {
         let (c, seed) = (&self.config, ctx.seed);
         let mut learner = self.learner(ctx.device, seed)?;
         ctx.base("diffusion", &json!(c), seed, &mut learner, |ctx, learner| {
-            let table = TrainTable { schedule: c.schedule, ..TrainTable::new(c.images, c.batch, c.lr) };
-            ctx.train(learner, &self.sets.train, &table, seed).map(|_| ())
+            ctx.train(learner, &self.sets.train, &c.table(), seed).map(|_| ())
         })?;
         Ok(learner.into_objective())
     }
 
     /// Accuracy of a way of asking the model of a seed.
     fn classify(&self, ctx: &mut Context, sharing: Sharing, stages: &[Stage]) -> Result<Metrics, Error> {
-        let (c, model) = (&self.config, self.model(ctx)?);
+        let model = self.model(ctx)?;
         let tests = self.sets.tests(ctx.device)?;
         // Evaluation is most of an arm's time: an estimate looks at a share of the pictures, too.
         let tests = tests.slice(0, usize::try_from(ctx.length(tests.len() as u64, 1)).unwrap_or(tests.len()));
-        let examiner = Examiner {
-            denoiser: model.denoiser(),
-            path: c.path,
-            classes: self.sets.train.classes().len(),
-            pairs: c.pairs,
-            sharing,
-            seed: ctx.seed,
-        };
-        let answers = examiner.examine(&tests, stages, &mut || ctx.go_on())?;
+        let answers = model.examiner(sharing, ctx.seed).examine(&tests, stages, &mut || ctx.go_on())?;
         let truth: Vec<usize> = labels(&tests)?.into_iter().map(|y| y as usize).collect();
         let of = |f: &dyn Fn(&[f64], usize) -> f64| {
             answers.errors.iter().zip(&truth).map(|(e, &y)| f(e, y)).sum::<f64>() / truth.len() as f64
@@ -299,7 +374,7 @@ impl Task {
         ]);
         if ctx.seed == 0 && sharing == Sharing::Paired {
             let ranks: Vec<Vec<usize>> = answers.errors.iter().take(12).map(|e| ranked(e)).collect();
-            metrics.pictures.push(self.pictures(model.denoiser(), &tests.slice(0, ranks.len()), &ranks)?);
+            metrics.pictures.push(self.pictures(model.loss.denoiser(), &tests.slice(0, ranks.len()), &ranks)?);
         }
         Ok(metrics)
     }

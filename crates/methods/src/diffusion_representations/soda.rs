@@ -24,21 +24,22 @@
 //!     (`recipes/diffusion-representations/soda.toml`). Beside it: DCI disentanglement is above beta-VAE's by 0.05.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, FACTORS, FactorTests, Method, Metrics, Picture, Recipe, settings,
+    Arm, Budget, Claim, Context, Error, FACTORS, FactorTests, Method, Metrics, Picture, Recipe, Trainable, Trainer,
+    settings,
 };
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Params, Stream, Terms};
-use pentimento_data::Dataset;
+use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Params, Stream, Terms, Trained};
 use pentimento_data::sprites::{Mode, Shape, Sprites, SpritesConfig};
+use pentimento_data::{Dataset, Open};
 use pentimento_diffusion::{
     ClassifierFree, Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput,
-    Walk, sample,
+    Walk,
 };
 use pentimento_latent::{Gaussian, principal_directions};
 use pentimento_nn::{
     ConvDecoder, LatentConfig, NetworkConfig, Pyramid, Resnet, ResnetConfig, ResnetTop, UnetConfig, Views,
 };
-use pentimento_train::{Schedule, TrainTable};
+use pentimento_train::{Schedule, Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub const METHOD: Method = Method {
     page: include_str!("soda.rs"),
     recipe: include_str!("../../../../recipes/diffusion-representations/soda.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -134,6 +136,22 @@ impl Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        Ok(FactorTests::learned(&Arc::new(Sprites::new(self.world.clone())?), self.held))
+    }
+    fn options(&self) -> Open {
+        Open { sprites: Some(self.world.clone()), ..Open::default() }
+    }
+    fn table(&self) -> TrainTable {
+        let (schedule, weight_decay) = (Schedule::Cosine, 0.05);
+        TrainTable { schedule, weight_decay, ..TrainTable::new(self.images, self.batch, self.lr) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Aim::Other, device, seed)?))
+    }
+}
+
 const PATH: Path = Path::VpInverseCosine;
 
 /// What the decoder is to draw from what the encoder saw.
@@ -148,6 +166,7 @@ enum Aim {
 struct Model {
     config: Config,
     aim: Aim,
+    shape: [i64; 3],
     params: Params,
     encoder: Resnet,
     decoder: DiffusionLoss,
@@ -161,7 +180,7 @@ impl Model {
         let denoiser = Parametrised::new(network, PATH, Prediction::Epsilon, TimeInput::for_path(&PATH));
         let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
         let decoder = DiffusionLoss::new(denoiser, weights, loss);
-        Ok(Self { config: config.clone(), aim, params, encoder, decoder })
+        Ok(Self { config: config.clone(), aim, shape, params, encoder, decoder })
     }
 
     /// The view that is encoded and the one that is drawn.
@@ -189,14 +208,13 @@ impl Model {
     }
 
     /// Pictures of z, `[N, C, H, W]`, each from the noise of its sample.
-    fn generate(&self, z: &Tensor, noise: &Noise, shape: [i64; 3]) -> Tensor {
+    fn paint(&self, z: &Tensor, noise: &Noise) -> Tensor {
         const SCALE: f64 = 1.5;
         const STEPS: usize = 25;
         let guided = ClassifierFree::new(Clipped::new(self.decoder.denoiser(), 1.0), SCALE, [0.0, 1.0]);
         let levels = Grid::Uniform.levels(&PATH, STEPS);
         let walk = Walk { step: &Ddim { eta: 0.0 }, levels: &levels, noise };
-        let start = walk.start(&[&[z.size()[0]], &shape[..]].concat(), z.device());
-        sample(&guided, &walk, start, &Condition::vectors(z.shallow_clone()), &mut |_| ())
+        walk.draw(&guided, &self.shape, z.device(), &Condition::vectors(z.shallow_clone()))
     }
 }
 
@@ -220,6 +238,19 @@ impl Learner for Model {
     fn validate(&self, batch: &Batch, at: &At) -> Terms {
         let _guard = tch::no_grad_guard();
         Terms::one("diffusion", self.loss(batch, at.seed))
+    }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.encoder.forward(x))
+    }
+    /// Drawn anew from what E says of them.
+    fn reconstruct(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        Some(self.paint(&self.encoder.forward(x), noise))
     }
 }
 
@@ -309,11 +340,6 @@ impl Task {
         self.world.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
-    fn table(&self, images: u64) -> TrainTable {
-        let (c, schedule, weight_decay) = (&self.config, Schedule::Cosine, 0.05);
-        TrainTable { schedule, weight_decay, ..TrainTable::new(images, c.batch, c.lr) }
-    }
-
     fn measure(&self, tests: &FactorTests, encode: &dyn Fn(&Tensor) -> Tensor) -> Result<Metrics, Error> {
         /// So many of the factors a crop leaves as they are; the rest are places.
         const KEPT: usize = 4;
@@ -329,7 +355,7 @@ impl Task {
 
     fn bottleneck(&self, ctx: &mut Context, aim: Aim) -> Result<Metrics, Error> {
         let mut model = Model::new(&self.config, self.shape(), aim, ctx.device, ctx.seed)?;
-        ctx.train(&mut model, &self.learned, &self.table(self.config.images), ctx.seed)?;
+        ctx.train(&mut model, &self.learned, &self.config.table(), ctx.seed)?;
         let tests = FactorTests::new(&self.world, self.config.held, ctx.device)?;
         let mut metrics = self.measure(&tests, &|x| model.encoder.forward(x))?;
         if ctx.seed == 0 && aim == Aim::Other {
@@ -343,7 +369,7 @@ impl Task {
         let train = |ctx: &mut Context, images: u64, beta: f64| -> Result<Rival, Error> {
             let mut rival = Rival::new(c, self.shape(), beta, ctx.device, ctx.seed)?;
             // Both terms are sums over a picture: a bound on their gradient would be a bound on the rate.
-            ctx.train(&mut rival, &self.learned, &TrainTable { clip: 0.0, ..self.table(images) }, ctx.seed)?;
+            ctx.train(&mut rival, &self.learned, &TrainTable { images, clip: 0.0, ..c.table() }, ctx.seed)?;
             Ok(rival)
         };
         let beta = ctx.choose(&c.betas, |ctx, beta| {
@@ -368,7 +394,7 @@ impl Task {
         let (x, z) = (x.index_select(0, &columns), all.index_select(0, &columns));
         let fresh = |from: u64| Noise::new(0, (from..).take(COLUMNS.into()).collect());
         let one = Noise::new(0, vec![0; COLUMNS.into()]);
-        let draw = |z: &Tensor, noise: &Noise| model.generate(z, noise, self.shape());
+        let draw = |z: &Tensor, noise: &Noise| model.paint(z, noise);
         let again = [x.shallow_clone(), draw(&z, &fresh(0)), draw(&z, &fresh(100))];
         let (m, base) = (self.config.sections, z.narrow(0, 0, 1).repeat([n, 1]));
         let width = self.config.latent.div_euclid(m);

@@ -33,6 +33,7 @@ pub const METHOD: Method = Method {
     page: include_str!("relative_reps.rs"),
     recipe: include_str!("../../../../recipes/geometry/relative-reps.toml"),
     settings: settings::<Config>,
+    model: None,
     claim,
 };
 

@@ -31,6 +31,7 @@ pub const METHOD: Method = Method {
     page: include_str!("deepwalk.rs"),
     recipe: include_str!("../../../../recipes/graphs/deepwalk.toml"),
     settings: settings::<Config>,
+    model: None,
     claim,
 };
 

@@ -15,19 +15,21 @@
 //!     captions, by 15 points, over seeds (`recipes/guidance/composable-diffusion.toml`). Beside it: twice as often, for three places
 //!     too; and a colour that is negated is seen in less than half as many pictures as without a caption.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, settings};
+use pentimento_claims::{
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, settings,
+};
 use pentimento_core::{
-    At, Batch, Condition, Draw, Draws, Network, Noise, Objective, Params, SingleLoss, Stream, Terms,
+    At, Batch, Condition, Draw, Draws, Learner, Network, Noise, Objective, Params, SingleLoss, Stream, Terms, Trained,
 };
 use pentimento_data::detect::{Detector, Found};
 use pentimento_data::scenes::{Scene, Scenes, ScenesConfig};
-use pentimento_data::{Dataset, sprites::Shape};
+use pentimento_data::{Dataset, Open, sprites::Shape};
 use pentimento_diffusion::{
     Clipped, Composed, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Sampler, Spread, Term,
-    TimeInput, Variance, Walk, sample,
+    TimeInput, Variance, Walk,
 };
 use pentimento_nn::{Mapped, NetworkConfig, UnetConfig};
-use pentimento_train::{Schedule, TrainTable};
+use pentimento_train::{Schedule, Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ pub const METHOD: Method = Method {
     page: include_str!("composable_diffusion.rs"),
     recipe: include_str!("../../../../recipes/guidance/composable-diffusion.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -138,6 +141,38 @@ impl Default for Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        Ok(Arc::new(Scenes::new(self.world.clone())?))
+    }
+    fn options(&self) -> Open {
+        Open { scenes: Some(self.world.clone()), ..Open::default() }
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { schedule: self.schedule, ..TrainTable::new(self.images, self.batch, self.lr) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(self.learner(signature.input, device, seed)?))
+    }
+}
+
+impl Config {
+    fn learner(&self, shape: [i64; 3], device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {
+        let (params, words) = (Params::new(device, seed), Words::of(&self.world));
+        let (root, width) = (params.root(), words.width());
+        let network: Box<dyn Network> = match self.hearing {
+            Hearing::Embedded => self.network.build(&root, shape, width)?,
+            Hearing::Mapped => Box::new(Mapped::new(&self.network, &root, shape, (width, RADIUS))?),
+        };
+        let variance = if self.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
+        let time = TimeInput::for_path(&self.path);
+        let denoiser = Parametrised::new(network, self.path, self.prediction, time).with_variance(variance);
+        let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
+        let loss = DiffusionLoss::new(denoiser, params, loss);
+        Ok(SingleLoss::new(Captioned { config: self.clone(), words, shape, loss }, Kind::Float))
+    }
+}
+
 /// Captions (told, x, y, colours): a one with coordinates in [-1, 1], or a one at the colour. Zeros say nothing.
 #[derive(Clone, Copy, Debug)]
 struct Words {
@@ -147,6 +182,10 @@ struct Words {
 impl Words {
     /// Numbers that tell a place.
     const PLACE: i64 = 3;
+
+    fn of(world: &ScenesConfig) -> Self {
+        Self { colours: i64::try_from(world.colours.len()).unwrap_or(i64::MAX) }
+    }
 
     /// D.
     fn width(self) -> i64 {
@@ -168,10 +207,10 @@ impl Words {
 
 /// The diffusion loss under captions, each of which tells one thing of one object of a scene.
 struct Captioned {
-    loss: DiffusionLoss,
+    config: Config,
     words: Words,
-    silent: f64,
-    colours: f64,
+    shape: [i64; 3],
+    loss: DiffusionLoss,
 }
 
 impl Captioned {
@@ -181,11 +220,12 @@ impl Captioned {
         const COLOUR: i64 = 1;
         const PLACE: i64 = 4;
         let Some(factors) = &batch.factors else { panic!("scenes without factors") };
+        let Config { silent, colours, .. } = self.config;
         let (mut place, mut colour) = (Vec::new(), Vec::new());
         for row in 0..batch.len() as u64 {
             let u = Draws::at(seed, batch.first + row, 0, Stream::Drop).uniform();
-            let spoken = u >= self.silent;
-            let of_colour = u < self.silent + (1.0 - self.silent) * self.colours;
+            let spoken = u >= silent;
+            let of_colour = u < silent + (1.0 - silent) * colours;
             place.push(f32::from(u8::from(spoken && !of_colour)));
             colour.push(f32::from(u8::from(spoken && of_colour)));
         }
@@ -205,6 +245,27 @@ impl Objective for Captioned {
     }
     fn draw(&self) -> Option<Arc<dyn Draw>> {
         self.loss.draw()
+    }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Captioned {
+    /// Scenes without a caption.
+    fn generate(&self, noise: &Noise, _: &Condition) -> Option<Tensor> {
+        Some(self.compose(noise, Vec::new()))
+    }
+}
+
+impl Captioned {
+    /// Pictures under weighted captions, `[N, C, H, W]`.
+    fn compose(&self, noise: &Noise, terms: Vec<Term>) -> Tensor {
+        let (c, device) = (&self.config, self.loss.params().device());
+        let composed = Clipped::new(Composed::new(self.loss.denoiser(), terms), 1.0);
+        let silence = Condition::vectors(Tensor::zeros([noise.rows(), self.words.width()], (Kind::Float, device)));
+        let (step, levels) = (c.sampler.step(), c.grid.levels(&c.path, c.steps));
+        Walk { step: step.as_ref(), levels: &levels, noise }.draw(&composed, &self.shape, device, &silence)
     }
 }
 
@@ -267,9 +328,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 impl Task {
     fn new(config: Config) -> Result<Self, Error> {
         let world = Arc::new(Scenes::new(config.world.clone())?);
-        let colours = i64::try_from(config.world.colours.len()).unwrap_or(i64::MAX);
-        let words = Words { colours };
-        let detector = Detector::new(&world)?;
+        let (words, detector) = (Words::of(&config.world), Detector::new(&world)?);
         Ok(Self { config, world, words, detector })
     }
 
@@ -278,19 +337,7 @@ impl Task {
     }
 
     fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {
-        let (c, params) = (&self.config, Params::new(device, seed));
-        let (root, shape, width) = (params.root(), self.shape(), self.words.width());
-        let network: Box<dyn Network> = match c.hearing {
-            Hearing::Embedded => c.network.build(&root, shape, width)?,
-            Hearing::Mapped => Box::new(Mapped::new(&c.network, &root, shape, (width, RADIUS))?),
-        };
-        let variance = if c.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-        let denoiser =
-            Parametrised::new(network, c.path, c.prediction, TimeInput::for_path(&c.path)).with_variance(variance);
-        let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
-        let loss = DiffusionLoss::new(denoiser, params, loss);
-        let captioned = Captioned { loss, words: self.words, silent: c.silent, colours: c.colours };
-        Ok(SingleLoss::new(captioned, Kind::Float))
+        self.config.learner(self.shape(), device, seed)
     }
 
     /// The model of a seed, trained once for all arms.
@@ -298,9 +345,8 @@ impl Task {
         let (c, seed) = (&self.config, ctx.seed);
         let mut learner = self.learner(ctx.device, seed)?;
         ctx.base("captioned", &json!(c), seed, &mut learner, |ctx, learner| {
-            let table = TrainTable { schedule: c.schedule, ..TrainTable::new(c.images, c.batch, c.lr) };
             let data: Arc<dyn Dataset> = self.world.clone();
-            ctx.train(learner, &data, &table, seed).map(|_| ())
+            ctx.train(learner, &data, &c.table(), seed).map(|_| ())
         })?;
         Ok(learner.into_objective())
     }
@@ -336,14 +382,12 @@ impl Task {
     fn draw(
         &self,
         ctx: &mut Context,
-        model: &Parametrised,
+        model: &Captioned,
         samples: std::ops::Range<u64>,
         asked: &[(f64, Tensor)],
     ) -> Result<Tensor, Error> {
         /// Pictures drawn at once: memory only.
         const TOGETHER: usize = 50;
-        let (c, [channels, height, width]) = (&self.config, self.shape());
-        let (step, levels) = (c.sampler.step(), c.grid.levels(&c.path, c.steps));
         let (all, mut parts) = (samples.collect::<Vec<u64>>(), Vec::new());
         for (part, samples) in all.chunks(TOGETHER).enumerate() {
             ctx.go_on()?;
@@ -352,12 +396,7 @@ impl Task {
                 weight: *weight,
                 condition: Condition::vectors(captions.narrow(0, from, n)),
             });
-            let composed = Clipped::new(Composed::new(model, terms.collect()), 1.0);
-            let silence = Condition::vectors(Tensor::zeros([n, self.words.width()], (Kind::Float, ctx.device)));
-            let noise = Noise::new(ctx.seed, samples.to_vec());
-            let walk = Walk { step: step.as_ref(), levels: &levels, noise: &noise };
-            let start = walk.start(&[n, channels, height, width], ctx.device);
-            parts.push(sample(&composed, &walk, start, &silence, &mut |_| ()));
+            parts.push(model.compose(&Noise::new(ctx.seed, samples.to_vec()), terms.collect()));
         }
         Ok(Tensor::cat(&parts, 0))
     }
@@ -380,7 +419,7 @@ impl Task {
     fn answer(
         &self,
         ctx: &mut Context,
-        model: &Parametrised,
+        model: &Captioned,
         (asking, weight): (Asking, f64),
         (requests, first): (&[Request], u64),
     ) -> Result<Tensor, Error> {
@@ -402,13 +441,13 @@ impl Task {
     fn run(&self, ctx: &mut Context, asking: Asking) -> Result<Metrics, Error> {
         let model = self.model(ctx)?;
         match asking {
-            Asking::Average | Asking::Conjunction => self.place(ctx, model.loss.denoiser(), asking),
-            Asking::Nothing | Asking::Not => self.exclude(ctx, model.loss.denoiser(), asking),
+            Asking::Average | Asking::Conjunction => self.place(ctx, &model, asking),
+            Asking::Nothing | Asking::Not => self.exclude(ctx, &model, asking),
         }
     }
 
     /// Asks for two and three places at the weight that does best on other requests for two.
-    fn place(&self, ctx: &mut Context, model: &Parametrised, asking: Asking) -> Result<Metrics, Error> {
+    fn place(&self, ctx: &mut Context, model: &Captioned, asking: Asking) -> Result<Metrics, Error> {
         let c = &self.config;
         let [n, trial] = [c.pictures, c.trial].map(|n| ctx.length(n, 1));
         let others = self.requests(2, c.pictures, trial)?;
@@ -435,7 +474,7 @@ impl Task {
     }
 
     /// Draws without a caption, or away from one colour for each picture, and counts where it is seen.
-    fn exclude(&self, ctx: &mut Context, model: &Parametrised, asking: Asking) -> Result<Metrics, Error> {
+    fn exclude(&self, ctx: &mut Context, model: &Captioned, asking: Asking) -> Result<Metrics, Error> {
         let c = &self.config;
         let n = ctx.length(c.pictures, 1);
         let k = u64::try_from(self.words.colours).unwrap_or(1);
@@ -484,7 +523,6 @@ impl Task {
 mod tests {
     use super::*;
     use pentimento_claims::{Case, try_run, try_step};
-    use pentimento_core::Learner;
     use pentimento_data::gather;
     use pentimento_nn::open_gates;
     use pentimento_train::Silent;
@@ -568,8 +606,8 @@ mod tests {
         try_run(
             |ctx| {
                 let captioned = task.learner(ctx.device, 3)?.into_objective();
-                open_gates(captioned.params(), 4);
-                let model = captioned.loss.denoiser();
+                open_gates(captioned.loss.params(), 4);
+                let model = &captioned;
                 let requests = task.requests(2, 0, 3)?;
                 let [a, b] = task.captions(&requests, ctx.device).try_into().unwrap();
                 let mut draw = |asked: &[(f64, &Tensor)]| {
@@ -593,8 +631,7 @@ mod tests {
     fn every_arm_runs_at_a_toy_size_and_a_place_is_heard() {
         let task = tiny();
         let run = |ctx: &mut Context| {
-            let captioned = task.model(ctx)?;
-            let model = captioned.loss.denoiser();
+            let model = &task.model(ctx)?;
             let one = task.requests(1, 0, 40)?;
             let mut asked = |asking| task.answer(ctx, model, (asking, 2.0), (&one, 0)).map(|x| task.accuracy(&x, &one));
             let [free, told] = [asked(Asking::Nothing)?, asked(Asking::Conjunction)?];

@@ -43,6 +43,7 @@ pub const METHOD: Method = Method {
     page: include_str!("psld.rs"),
     recipe: include_str!("../../../../recipes/inverse-problems/psld.toml"),
     settings: settings::<Config>,
+    model: None,
     claim,
 };
 

@@ -17,16 +17,19 @@
 //!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, features, labels, settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, Trainable, Trainer, features, labels,
+    settings,
 };
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms};
+use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms, Trained};
+use pentimento_data::Dataset;
 use pentimento_measure::{Part, ProbeConfig, Target, probe};
 use pentimento_nn::layers::{BatchNorm, Init, Linear};
 use pentimento_nn::{ConvEncoder, Pyramid, Views};
-use pentimento_train::{Ema, TrainTable};
+use pentimento_train::{Ema, Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -36,6 +39,7 @@ pub const METHOD: Method = Method {
     page: include_str!("byol.rs"),
     recipe: include_str!("../../../../recipes/self-supervised/byol.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -93,6 +97,18 @@ impl Config {
     fn tau(&self, images: u64) -> f64 {
         let done = (images as f64 / self.images as f64).min(1.0);
         1.0 - (1.0 - self.tau) * ((std::f64::consts::PI * done).cos() + 1.0) * 0.5
+    }
+}
+
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable::new(self.images, self.batch, self.lr)
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, true, device, seed)?))
     }
 }
 
@@ -211,6 +227,16 @@ impl Learner for Model {
         let [v, w] = self.views(&batch.x, &batch.noise(at.seed));
         Terms::one("distance", self.loss(&v, &w))
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// What f makes of the whole picture.
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.trunk.encoder.forward(x))
+    }
 }
 
 /// What an arm trains.
@@ -243,8 +269,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {
     let mut model = Model::new(config, sets.shape(), training == Training::Whole, ctx.device, ctx.seed)?;
     if training != Training::None {
-        let table = TrainTable::new(config.images, config.batch, config.lr);
-        ctx.train(&mut model, &sets.train, &table, ctx.seed)?;
+        ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     }
     let _guard = tch::no_grad_guard();
     // Every seed fits its probe on other pictures.

@@ -20,20 +20,22 @@
 //!     those of an autoencoder, which from the same c_t gives back the last K frames and has as many weights.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, features, labels, settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, features,
+    labels, middle, settings,
 };
 use pentimento_core::optim::Optimisers;
-use pentimento_core::{At, Batch, Draws, Learner, Params, Stream, Terms};
-use pentimento_data::Open;
+use pentimento_core::{At, Batch, Draws, Learner, Noise, Params, Stream, Terms, Trained};
 use pentimento_data::regimes::RegimesConfig;
+use pentimento_data::{Dataset, Open};
 use pentimento_latent::{info_nce, information_bound};
 use pentimento_measure::{Outcomes, Part, ProbeConfig, ProbeResult, Target, probe};
 use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, FrameEncoder, Gru, Mlp};
-use pentimento_train::TrainTable;
+use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -43,6 +45,7 @@ pub const METHOD: Method = Method {
     page: include_str!("cpc.rs"),
     recipe: include_str!("../../../../recipes/self-supervised/cpc.toml"),
     settings: settings::<Config>,
+    model: Some(Trainer::of::<Config>()),
     claim,
 };
 
@@ -96,16 +99,36 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Both halves of the data, of which every item must be a series of whole frames, more than K.
+    /// Both halves of the data.
     fn open(&self) -> Result<Opened, Error> {
-        let opened = self.data.open_with(&Open { regimes: Some(self.world.clone()), ..Open::default() })?;
-        let ([_, height, samples], frame) = (opened.shape(), FrameEncoder::frame(&self.convs)?);
+        let opened = self.data.open_with(&self.options())?;
+        self.fitting(opened.shape()).map(|_| opened)
+    }
+
+    /// The channels of items, each of which must be a series of whole frames, more than K.
+    fn fitting(&self, shape: [i64; 3]) -> Result<i64, Error> {
+        let ([channels, height, samples], frame) = (shape, FrameEncoder::frame(&self.convs)?);
         if height == 1 && samples % frame == 0 && samples > frame * self.horizon {
-            return Ok(opened);
+            return Ok(channels);
         }
         let want = format!("one row of samples, a multiple of {frame} and of more than {} frames", self.horizon);
-        let why = format!("items of {:?}; must be {want}", opened.shape());
+        let why = format!("items of {shape:?}; must be {want}");
         Err(Error::Recipe { slug: METHOD.slug.into(), why })
+    }
+}
+
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn options(&self) -> Open {
+        Open { regimes: Some(self.world.clone()), ..Open::default() }
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable::new(self.images, self.batch, middle(&self.rates))
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, self.fitting(signature.input)?, Training::Contrast, device, seed)?))
     }
 }
 
@@ -233,6 +256,16 @@ impl Learner for Model {
         let _guard = tch::no_grad_guard();
         Terms::one("loss", self.losses(&batch.x, at.seed, batch.first).mean(Kind::Float))
     }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// The last c_t.
+    fn encode(&self, x: &Tensor, _: &Noise) -> Option<Tensor> {
+        Some(self.code(x))
+    }
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -267,7 +300,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let make = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
         let mut model = Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed)?;
         if training != Training::None {
-            ctx.train(&mut model, &learned, &TrainTable::new(images, config.batch, lr), ctx.seed)?;
+            ctx.train(&mut model, &learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
         }
         Ok(model)
     };
