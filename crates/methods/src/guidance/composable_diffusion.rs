@@ -114,7 +114,8 @@ impl Default for Config {
             world: ScenesConfig {
                 objects: [1, 3],
                 shapes: vec![Shape::Square, Shape::Disc, Shape::Triangle],
-                size: [0.1, 0.12],
+                px: 16,
+                size: [0.13, 0.15],
                 rotations: 1,
                 ..ScenesConfig::default()
             },
@@ -124,7 +125,7 @@ impl Default for Config {
             network: NetworkConfig::Unet(UnetConfig { blocks: Some(1), ..unet }),
             path: Path::VpCosine { s: 0.008 },
             prediction: Prediction::VPrediction,
-            images: 96_000,
+            images: 48_000,
             batch: 32,
             lr: 1e-3,
             schedule: Schedule::Cosine,
@@ -133,10 +134,10 @@ impl Default for Config {
             steps: 25,
             weights: vec![1.0, 2.0, 4.0],
             trial: 50,
-            negation: 1.0,
+            negation: 2.0,
             pictures: 200,
             apart: 0.35,
-            tolerance: 0.08,
+            tolerance: 0.1,
         }
     }
 }
@@ -280,6 +281,8 @@ const RADIUS: f64 = 0.2;
 enum Asking {
     /// Nothing.
     Nothing,
+    /// The first caption alone.
+    First,
     /// The mean of the captions.
     Average,
     /// All captions.
@@ -318,6 +321,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         data: vec![task.world.fingerprint()],
         arms: vec![
             arm("unconditional", "no caption", Asking::Nothing),
+            arm("first", "the first caption, guided", Asking::First),
             arm("averaged", "the mean of the captions, guided", Asking::Average),
             arm("conjunction", "all captions, composed", Asking::Conjunction),
             arm("negation", "a colour, with a negative weight", Asking::Not),
@@ -344,7 +348,8 @@ impl Task {
     fn model(&self, ctx: &mut Context) -> Result<Captioned, Error> {
         let (c, seed) = (&self.config, ctx.seed);
         let mut learner = self.learner(ctx.device, seed)?;
-        ctx.base("captioned", &json!(c), seed, &mut learner, |ctx, learner| {
+        let taught = json!([c.world, c.hearing, c.silent, c.colours, c.network, c.path, c.prediction]);
+        ctx.base("captioned", &json!([taught, c.table()]), seed, &mut learner, |ctx, learner| {
             let data: Arc<dyn Dataset> = self.world.clone();
             ctx.train(learner, &data, &c.table(), seed).map(|_| ())
         })?;
@@ -425,6 +430,7 @@ impl Task {
     ) -> Result<Tensor, Error> {
         let captions = self.captions(requests, ctx.device);
         let asked: Vec<(f64, Tensor)> = match asking {
+            Asking::First => captions.into_iter().take(1).map(|c| (weight, c)).collect(),
             Asking::Average => vec![(weight, Tensor::stack(&captions, 0).mean_dim(0, false, Kind::Float))],
             Asking::Conjunction => captions.into_iter().map(|c| (weight, c)).collect(),
             Asking::Nothing | Asking::Not => Vec::new(),
@@ -441,7 +447,7 @@ impl Task {
     fn run(&self, ctx: &mut Context, asking: Asking) -> Result<Metrics, Error> {
         let model = self.model(ctx)?;
         match asking {
-            Asking::Average | Asking::Conjunction => self.place(ctx, &model, asking),
+            Asking::First | Asking::Average | Asking::Conjunction => self.place(ctx, &model, asking),
             Asking::Nothing | Asking::Not => self.exclude(ctx, &model, asking),
         }
     }
@@ -456,12 +462,12 @@ impl Task {
             Ok(self.accuracy(&x, &others))
         })?;
         let mut metrics = Metrics::new([("weight", weight)]);
-        for (places, name) in [(2, "accuracy"), (3, "accuracy_of_three")] {
+        for (places, name) in [(1, "accuracy_of_one"), (2, "accuracy"), (3, "accuracy_of_three")] {
             let requests = self.requests(places, 0, n)?;
             let x = self.answer(ctx, model, (asking, weight), (&requests, 0))?;
             metrics.values.push((name.into(), self.accuracy(&x, &requests)));
             metrics.values.push((format!("objects_of_{places}"), self.objects(&x)));
-            if ctx.seed == 0 && asking == Asking::Conjunction {
+            if ctx.seed == 0 && asking == Asking::Conjunction && places > 1 {
                 let shown = &requests[..requests.len().min(SHOWN)];
                 let mean = self.answer(ctx, model, (Asking::Average, weight), (shown, 0))?;
                 let rows = [self.rendered(shown), mean, x.narrow(0, 0, x.size()[0].min(SHOWN as i64))];
@@ -531,8 +537,8 @@ mod tests {
         let world = ScenesConfig { px: 16, size: [0.14, 0.16], objects: [1, 2], ..Config::default().world };
         let unet = UnetConfig { channels: Some(16), mult: Some(vec![1.0, 2.0]), groups: Some(4), ..Default::default() };
         let network = NetworkConfig::Unet(UnetConfig { blocks: Some(1), ..unet });
-        let small = Config { world, network, images: 8_000, batch: 16, lr: 2e-3, steps: 10, ..Config::default() };
-        let fewer = Config { pictures: 40, trial: 10, weights: vec![1.0, 2.0], ..small };
+        let small = Config { world, network, images: 3_200, batch: 16, lr: 4e-3, steps: 6, ..Config::default() };
+        let fewer = Config { pictures: 12, trial: 4, weights: vec![1.0, 2.0], ..small };
         Task::new(Config { apart: 0.45, tolerance: 0.15, ..fewer }).unwrap()
     }
 
@@ -590,7 +596,7 @@ mod tests {
             let requests = task.requests(n, 0, 200).unwrap();
             let x = task.rendered(&requests);
             let [own, others] = [x.shallow_clone(), x.roll([1], [0])].map(|x| task.accuracy(&x, &requests));
-            assert!(own > 0.97 && others < 0.02, "{n}: {own} {others}");
+            assert!(own > 0.97 && others < 0.05, "{n}: {own} {others}");
             assert!((task.objects(&x) - n as f64).abs() < 0.05);
             let later = task.requests(n, 150, 50).unwrap();
             assert!(later.iter().zip(&requests[150..]).all(|(a, b)| a.places == b.places));
@@ -632,13 +638,17 @@ mod tests {
         let task = tiny();
         let run = |ctx: &mut Context| {
             let model = &task.model(ctx)?;
-            let one = task.requests(1, 0, 40)?;
+            let one = task.requests(1, 0, 30)?;
             let mut asked = |asking| task.answer(ctx, model, (asking, 2.0), (&one, 0)).map(|x| task.accuracy(&x, &one));
             let [free, told] = [asked(Asking::Nothing)?, asked(Asking::Conjunction)?];
             let mut metrics = Metrics::new([("free", free), ("told", told)]);
-            for (asking, pictures) in
-                [(Asking::Nothing, 0), (Asking::Average, 0), (Asking::Conjunction, 2), (Asking::Not, 1)]
-            {
+            for (asking, pictures) in [
+                (Asking::Nothing, 0),
+                (Asking::First, 0),
+                (Asking::Average, 0),
+                (Asking::Conjunction, 2),
+                (Asking::Not, 1),
+            ] {
                 let found = match asking {
                     Asking::Nothing | Asking::Not => task.exclude(ctx, model, asking)?,
                     _ => task.place(ctx, model, asking)?,
@@ -673,6 +683,6 @@ mod tests {
     #[test]
     fn the_recipe_and_the_card_are_whole() {
         assert!(METHOD.card().unwrap().how.contains("eps_hat"));
-        assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 4);
+        assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 5);
     }
 }
