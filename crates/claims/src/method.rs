@@ -131,6 +131,11 @@ impl Method {
         Card::parse(self.page).map_err(|why| Error::Recipe { slug: self.slug.into(), why: format!("its page {why}") })
     }
 
+    /// What the recipe says of a claim that did not hold. Evidence keeps what it said when the claim ran; it may be found out later.
+    pub fn diagnosis(&self) -> Option<String> {
+        Recipe::of(self).ok()?.diagnosis
+    }
+
     /// The header of the page as text, without the comment marks.
     pub fn header(&self) -> String {
         header(self.page)

@@ -98,7 +98,9 @@ pub fn run(args: &Args) -> Outcome {
 pub fn write_page(evidence: &Path, site: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(site)?;
     let html = site.join(evidence.with_extension("html").file_name().unwrap_or_default());
-    let text = page(&Evidence::read(evidence)?, evidence)?;
+    let mut read = Evidence::read(evidence)?;
+    read.diagnosis = find(&read.method)?.diagnosis().or(read.diagnosis);
+    let text = page(&read, evidence)?;
     atomic::write_bytes(&html, text.as_bytes())?;
     Ok(html)
 }

@@ -26,7 +26,7 @@ pub fn run(args: &Args) -> Outcome {
     result(&format!("\n# Recipe\n{}", method.recipe.trim_end()));
     result("\n# Evidence");
     match Evidence::of(&evidence_folder(args.evidence.as_ref()), method.slug)? {
-        Some(e) => evidence(&e),
+        Some(e) => evidence(&Evidence { diagnosis: method.diagnosis().or(e.diagnosis.clone()), ..e }),
         None => result(&format!("  none; `pentimento reproduce {}` makes it", method.slug)),
     }
     Ok(DONE)
