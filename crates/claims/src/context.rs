@@ -1,11 +1,11 @@
 //! What an arm is given: a seed, a device, the loop, and weights that other arms of the same seed share.
 
 use crate::store::{Store, key};
-use crate::{Error, Metrics};
+use crate::{Error, Metrics, Opened};
 use pentimento_core::{At, Batch, Draws, HostBatch, Learner, Stream};
 use pentimento_data::{Augment, Dataset};
 use pentimento_io::safetensors::{self, Metadata};
-use pentimento_measure::Features;
+use pentimento_measure::{Features, Part, ProbeConfig, ProbeResult, Target, probe};
 use pentimento_nn::weights::{load_params, params_to_arrays};
 use pentimento_train::{Course, Diary, Monitor, State, TrainTable, Walked, walk};
 use serde_json::{Value, json};
@@ -96,6 +96,24 @@ impl Context<'_> {
         Ok(best.1)
     }
 
+    /// Trains with the rate at which the trial does best on held-out items: how most arms are tuned. `train` is given what to learn
+    /// from, a length and a rate; `lengths` are those of a trial and of the whole. Returns the model and its rate.
+    ///
+    /// # Errors
+    /// As [`Context::choose`].
+    pub fn tuned<M>(
+        &mut self,
+        sets: &Opened,
+        rates: &[f64],
+        lengths: [u64; 2],
+        train: impl Fn(&mut Self, &Arc<dyn Dataset>, u64, f64) -> Result<M, Error>,
+        score: impl Fn(&M, &Batch) -> Result<f64, Error>,
+    ) -> Result<(M, f64), Error> {
+        let (learned, held) = sets.hold_out(0.02, self.device)?;
+        let rate = self.choose(rates, |ctx, rate| score(&train(ctx, &learned, lengths[0], rate)?, &held))?;
+        Ok((train(self, &learned, lengths[1], rate)?, rate))
+    }
+
     /// Whether the user asked to stop: for arms that do not train through the loop.
     ///
     /// # Errors
@@ -143,6 +161,19 @@ impl Context<'_> {
         let header = Metadata::from([("format".to_owned(), "pt".to_owned()), ("base".into(), identity.to_string())]);
         self.store.put(&file, safetensors::to_bytes(&named, &header)?)
     }
+}
+
+/// A linear probe of labels on codes, of the parts to fit, to choose its strength and to judge.
+///
+/// # Errors
+/// Codes that are not finite, a part without all of the labels.
+pub fn probe_codes(parts: [(Tensor, Vec<u32>); 3]) -> Result<ProbeResult, Error> {
+    let mut codes = Vec::new();
+    for (code, _) in &parts {
+        codes.push(features(code)?);
+    }
+    let part = |i: usize| Part { features: &codes[i], target: Target::Labels(&parts[i].1) };
+    Ok(probe(&part(0), &part(1), &part(2), &ProbeConfig::linear())?)
 }
 
 /// Codes `[N, D]` as the measures take them.

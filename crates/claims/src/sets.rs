@@ -87,6 +87,17 @@ impl Opened {
         Ok((learned, gather(held.as_ref(), &all)?.upload(device)))
     }
 
+    /// Items to fit a probe on, other ones for every seed: three quarters to fit it, and a quarter to choose its strength.
+    ///
+    /// # Errors
+    /// An item that cannot be read.
+    pub fn probed(&self, seed: u64, n: u64, device: Device) -> Result<[Batch; 2], Error> {
+        let numbers: Vec<u64> = (0..n).map(|i| (seed * n + i) % self.train.len()).collect();
+        let all = self.items(&numbers, device)?;
+        let cut = all.len().div_euclid(4) * 3;
+        Ok([all.slice(0, cut), all.slice(cut, all.len())])
+    }
+
     /// Items to learn from, by number.
     ///
     /// # Errors

@@ -315,15 +315,17 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 
 /// Chooses a rate on held-out pictures, then trains with it.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Result<Metrics, Error> {
-    let (learned, held) = sets.hold_out(0.02, ctx.device)?;
-    let train = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
-        let mut model = Model::new(config, sets.shape(), coding, ctx.device, ctx.seed);
-        let table = TrainTable { images, lr, ..config.table() };
-        ctx.train(&mut model, &learned, &table, ctx.seed)?;
-        Ok(model)
-    };
-    let rate = ctx.choose(&config.rates, |ctx, lr| Ok(-train(ctx, config.trial_images, lr)?.evaluate(&held)))?;
-    let model = train(ctx, config.images, rate)?;
+    let (model, rate) = ctx.tuned(
+        sets,
+        &config.rates,
+        [config.trial_images, config.images],
+        |ctx, learned, images, lr| {
+            let mut model = Model::new(config, sets.shape(), coding, ctx.device, ctx.seed);
+            ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
+            Ok(model)
+        },
+        |model, held| Ok(-model.evaluate(held)),
+    )?;
     let tests = sets.tests(ctx.device)?;
     let weights = model.params.count() as f64;
     let mut metrics = Metrics::new([("error", model.evaluate(&tests)), ("rate", rate), ("weights", weights)]);

@@ -17,13 +17,12 @@
 //!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, Trainable, Trainer, features, labels,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, Trainable, Trainer, labels, probe_codes,
     settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms, Trained};
 use pentimento_data::Dataset;
-use pentimento_measure::{Part, ProbeConfig, Target, probe};
 use pentimento_nn::layers::{BatchNorm, Init, Linear};
 use pentimento_nn::{ConvEncoder, Pyramid, Views};
 use pentimento_train::{Ema, Signature, TrainTable};
@@ -272,19 +271,10 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
         ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     }
     let _guard = tch::no_grad_guard();
-    // Every seed fits its probe on other pictures.
-    let first = ctx.seed * config.probe_items;
-    let fitted: Vec<u64> = (0..config.probe_items).map(|i| (first + i) % sets.train.len()).collect();
-    let (fitted, tests) = (sets.items(&fitted, ctx.device)?, sets.tests(ctx.device)?);
-    let cut = fitted.len().div_euclid(4) * 3;
-    let parts = [fitted.slice(0, cut), fitted.slice(cut, fitted.len()), tests];
-    let mut read = Vec::new();
-    for part in &parts {
-        read.push((features(&model.trunk.encoder.forward(&part.x))?, labels(part)?));
-    }
-    let part = |i: usize| Part { features: &read[i].0, target: Target::Labels(&read[i].1) };
-    let found = probe(&part(0), &part(1), &part(2), &ProbeConfig::linear())?;
-    let spread = spread(&model.trunk.project(&parts[2].x));
+    let ([fit, choose], tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
+    let code = |b: &Batch| -> Result<_, Error> { Ok((model.trunk.encoder.forward(&b.x), labels(b)?)) };
+    let found = probe_codes([code(&fit)?, code(&choose)?, code(&tests)?])?;
+    let spread = spread(&model.trunk.project(&tests.x));
     Ok(Metrics::new([("accuracy", found.score), ("spread", spread)]))
 }
 

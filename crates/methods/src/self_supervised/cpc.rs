@@ -20,15 +20,15 @@
 //!     those of an autoencoder, which from the same c_t gives back the last K frames and has as many weights.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, features,
-    labels, middle, settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
+    middle, probe_codes, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Draws, Learner, Noise, Params, Stream, Terms, Trained};
 use pentimento_data::regimes::RegimesConfig;
 use pentimento_data::{Dataset, Open};
 use pentimento_latent::{info_nce, information_bound};
-use pentimento_measure::{Outcomes, Part, ProbeConfig, ProbeResult, Target, probe};
+use pentimento_measure::Outcomes;
 use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, FrameEncoder, Gru, Mlp};
 use pentimento_train::{Signature, TrainTable};
@@ -217,18 +217,8 @@ impl Model {
     /// How well the class is read off c_t: fitted on the first part, chosen on the second, judged on the third.
     fn accuracy(&self, parts: [&Batch; 3]) -> Result<f64, Error> {
         let one = |b: &Batch| -> Result<_, Error> { Ok((self.code(&b.x), labels(b)?)) };
-        Ok(read_off([one(parts[0])?, one(parts[1])?, one(parts[2])?])?.score)
+        Ok(probe_codes([one(parts[0])?, one(parts[1])?, one(parts[2])?])?.score)
     }
-}
-
-/// A linear probe of labels on codes, of the parts to fit, to choose its strength and to judge.
-fn read_off(parts: [(Tensor, Vec<u32>); 3]) -> Result<ProbeResult, Error> {
-    let mut codes = Vec::new();
-    for (code, _) in &parts {
-        codes.push(features(code)?);
-    }
-    let part = |i: usize| Part { features: &codes[i], target: Target::Labels(&parts[i].1) };
-    Ok(probe(&part(0), &part(1), &part(2), &ProbeConfig::linear())?)
 }
 
 /// ln f_k of every anchor and every candidate, `[K, N, N]`, where N = B A: anchor i is c_t of one series at one of the times, candidate
@@ -296,25 +286,24 @@ fn parted(batch: &Batch) -> [Batch; 3] {
 
 /// Chooses a rate on held-out series, trains with it, and probes.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {
-    let (learned, held) = sets.hold_out(0.02, ctx.device)?;
-    let make = |ctx: &mut Context, images: u64, lr: f64| -> Result<Model, Error> {
-        let mut model = Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed)?;
-        if training != Training::None {
-            ctx.train(&mut model, &learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
-        }
-        Ok(model)
-    };
-    let trials = if training == Training::None { &[][..] } else { &config.rates };
-    let held = parted(&held);
-    let rate =
-        ctx.choose(trials, |ctx, lr| make(ctx, config.trial_images, lr)?.accuracy([&held[0], &held[1], &held[2]]))?;
-    let model = make(ctx, config.images, rate)?;
-    // Every seed fits its probe on other series.
-    let first = ctx.seed * config.probe_items;
-    let fitted: Vec<u64> = (0..config.probe_items).map(|i| (first + i) % sets.train.len()).collect();
-    let (fitted, tests) = (sets.items(&fitted, ctx.device)?, sets.tests(ctx.device)?);
-    let cut = fitted.len().div_euclid(4) * 3;
-    let parts = [fitted.slice(0, cut), fitted.slice(cut, fitted.len())];
+    let rates = if training == Training::None { &[][..] } else { &config.rates };
+    let (model, rate) = ctx.tuned(
+        sets,
+        rates,
+        [config.trial_images, config.images],
+        |ctx, learned, images, lr| {
+            let mut model = Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed)?;
+            if training != Training::None {
+                ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
+            }
+            Ok(model)
+        },
+        |model, held| {
+            let parts = parted(held);
+            model.accuracy([&parts[0], &parts[1], &parts[2]])
+        },
+    )?;
+    let (parts, tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
     let accuracy = model.accuracy([&parts[0], &parts[1], &tests])?;
     let information = if training == Training::Autoencoder { f64::NAN } else { information(&model, &tests) };
     let mut metrics = Metrics::new([("accuracy", accuracy), ("rate", rate), ("information", information)]);
@@ -345,7 +334,7 @@ fn picture(model: &Model, [fitted, chosen]: &[Batch; 2], tests: &Batch) -> Resul
     // The probe is fitted on last frames, as for the number, and read on all.
     let unknown = vec![0; shown.len() * usize::try_from(frames).unwrap_or(0)];
     let [fit, choose] = [fitted, chosen].map(|b| model.code(&b.x));
-    let found = read_off([(fit, labels(fitted)?), (choose, labels(chosen)?), (c.flatten(0, 1), unknown)])?;
+    let found = probe_codes([(fit, labels(fitted)?), (choose, labels(chosen)?), (c.flatten(0, 1), unknown)])?;
     let Outcomes::Labels { predicted, .. } = found.outcomes else { return Err(Error::NoClasses) };
     let predicted: Vec<i64> = predicted.into_iter().map(i64::from).collect();
     let predicted = Tensor::from_slice(&predicted).view([rows, frames]);
