@@ -86,7 +86,7 @@ impl<'a> Case<'a> {
     /// # Errors
     /// As [`Case::new`], and settings that cannot be applied.
     pub fn changed(method: &'a Method, budget: Budget, sets: &[String]) -> Result<Self, Error> {
-        let recipe = Recipe::of(method)?.changed(budget, sets)?;
+        let recipe = Recipe::of(method)?.changed(method, budget, sets)?;
         let claim = (method.claim)(&recipe, budget)?;
         for predicate in recipe.also.iter().chain([&recipe.holds]) {
             for name in [&predicate.arm, &predicate.against] {

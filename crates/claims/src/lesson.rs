@@ -1,13 +1,13 @@
 //! A page's model outside its claim: what `pentimento train` makes of a method, and what is made of its run afterwards.
 
-use crate::recipe::typed;
+use crate::recipe::{check_numbers, typed};
 use crate::sets::held_out;
 use crate::{Budget, Error, Method, Picture, Recipe};
 use pentimento_core::{Condition, Learner, NO_LABEL, Noise, Trained};
 use pentimento_data::{Augment, Dataset, Open, gather};
 use pentimento_io::features::Features;
 use pentimento_train::{
-    Ask, Beside, Checkpoint, Drawn, Job, Painter, Signature, TrainTable, apply, learner_table, open_fitted,
+    Ask, Beside, Checkpoint, Drawn, Job, Painter, Precision, Signature, TrainTable, apply, learner_table, open_fitted,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -137,6 +137,7 @@ impl Lesson {
             Some(toml::Value::Table(changes)) => changes,
             Some(v) => return Err(bad(format!("train = {v}; must be a table"))),
         };
+        check_numbers(method.slug, &settings, &(method.settings)())?;
         let read = (trainer.read)(method.slug, settings.clone())?;
         let mut this = Self { method, trainer, settings, changes, seed, read };
         this.read.table = this.changed()?;
@@ -161,6 +162,11 @@ impl Lesson {
         let positive = table.images > 0 && table.batch > 0 && table.lr > 0.0 && table.log_images > 0;
         if !positive || table.workers == 0 || table.keep == 0 {
             return Err(bad("[train]: images, batch, lr, log_images, workers and keep must be above 0".into()));
+        }
+        if table.precision != Precision::Fp32 || table.micro_batch != 0 {
+            return Err(bad(
+                "[train]: a method's own step knows neither precision nor micro_batch; leave them out".into()
+            ));
         }
         Ok(table)
     }

@@ -150,7 +150,7 @@ impl Recipe {
     }
 
     /// The recipe with `key=value` settings of a budget in place of its own.
-    pub(crate) fn changed(mut self, budget: Budget, sets: &[String]) -> Result<Self, Error> {
+    pub(crate) fn changed(mut self, method: &Method, budget: Budget, sets: &[String]) -> Result<Self, Error> {
         if sets.is_empty() {
             return Ok(self);
         }
@@ -158,6 +158,7 @@ impl Recipe {
         for set in sets {
             apply(&mut table, set)?;
         }
+        check_numbers(method.slug, &table, &(method.settings)())?;
         self.data = toml::Table::new();
         match budget {
             Budget::Small => self.small = table,
@@ -194,6 +195,53 @@ pub(crate) fn typed<C: DeserializeOwned>(table: toml::Table, slug: &str, place: 
         let hint = hint.map_or(String::new(), |h| format!("; did you mean `{h}`?"));
         Error::Recipe { slug: slug.into(), why: format!("{place}: {message}{hint}") }
     })
+}
+
+/// Refuses numbers that no page can work with: those of a sign that its default has not, and sizes beyond any use.
+pub(crate) fn check_numbers(slug: &str, table: &toml::Table, settings: &[Setting]) -> Result<(), Error> {
+    let mut given = Vec::new();
+    leaves("", &serde_json::json!(table), &mut given);
+    for Setting { key, default: value, .. } in given {
+        let Some(known) = settings.iter().find(|s| s.key == key) else { continue };
+        let counts = ["images", "items", "passes"].iter().any(|end| key.ends_with(end));
+        if let Err(want) = in_range(&value, &known.default, if counts { 1e12 } else { 65_536.0 }) {
+            return Err(Error::Recipe { slug: slug.into(), why: format!("{key} = {value}; {want}") });
+        }
+    }
+    Ok(())
+}
+
+fn in_range(value: &Value, default: &Value, most: f64) -> Result<(), String> {
+    match (value, default) {
+        (Value::Array(_), Value::Array(defaults)) if defaults.is_empty() => Ok(()),
+        (Value::Array(values), Value::Array(_)) if values.is_empty() => Err("must not be empty".into()),
+        (Value::Array(values), Value::Array(defaults)) => {
+            // The smallest of the defaults says of which sign they are.
+            let least = defaults.iter().min_by(|a, b| size(a).total_cmp(&size(b)));
+            values.iter().try_for_each(|v| in_range(v, least.unwrap_or(v), most))
+        }
+        (Value::Number(n), Value::Number(known)) => {
+            let (n, known, whole) = (n.as_f64().unwrap_or(f64::NAN), known.as_f64().unwrap_or(0.0), known.is_u64());
+            let floor = if whole && known >= 1.0 { 1.0 } else { 0.0 };
+            if known >= 0.0 && (n.is_nan() || n < floor) {
+                return Err(format!("must be at least {floor}"));
+            }
+            if whole && n > most {
+                return Err(format!("must be at most {most}"));
+            }
+            Ok(())
+        }
+        // TOML's nan and inf have no number in JSON.
+        (Value::Null, Value::Number(_)) => Err("must be finite".into()),
+        _ => Ok(()),
+    }
+}
+
+fn size(value: &Value) -> f64 {
+    match value {
+        Value::Array(all) => all.iter().map(size).fold(f64::INFINITY, f64::min),
+        other => other.as_f64().unwrap_or(f64::INFINITY),
+    }
 }
 
 /// One setting of a page.

@@ -39,6 +39,10 @@ pub fn guard(work: impl FnOnce() -> Outcome) -> ExitCode {
         }
         Err(_) => {
             let text = PANIC.lock().map(|t| t.clone()).unwrap_or_default();
+            if text.contains("can't allocate memory") {
+                eprintln!("error: the machine has not enough memory for this; take smaller sizes or a smaller batch");
+                return ExitCode::from(MACHINE_CODE);
+            }
             eprintln!("error: a defect of pentimento, please report it with the command you typed: {text}");
             ExitCode::from(MACHINE_CODE)
         }

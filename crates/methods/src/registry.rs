@@ -96,6 +96,10 @@ mod tests {
                         );
                     }
                 }
+                // Its own settings pass the ranges that are read off its defaults.
+                let own = [Budget::Small, Budget::Paper]
+                    .map(|b| (method.model.is_some()).then(|| Lesson::parse(method, method.recipe, b, &[])));
+                own.into_iter().flatten().for_each(|l| assert!(l.is_ok(), "{:?}", l.err()));
                 let budgets = [Budget::Small, Budget::Paper].map(|b| recipe.config::<toml::Table>(b));
                 assert!(budgets.iter().all(Result::is_ok));
             }

@@ -76,11 +76,17 @@ fn a_page_continues_bit_for_bit_and_its_recipe_trains_it_again() {
 fn what_is_mistyped_in_a_page_is_named() {
     let t = scratch();
     std::fs::write(t.path("foreign.toml"), "method = \"vea\"").unwrap();
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("train page.toml --set latnet=4", &["unknown field `latnet`", "did you mean `latent`?"]),
         ("train page.toml --set train.lrr=1", &["[train]", "unknown field `lrr`", "did you mean `lr`?"]),
         ("train page.toml --set train.batch=0", &["[train]", "must be above 0"]),
         ("train page.toml --set seed=-1", &["seed = -1"]),
+        ("train page.toml --set hidden=-5", &["hidden = -5; must be at least 1"]),
+        ("train page.toml --set latent=0", &["latent = 0; must be at least 1"]),
+        ("train page.toml --set hidden=1000000000000", &["hidden = 1000000000000; must be at most 65536"]),
+        ("train page.toml --set train.precision=bf16", &["knows neither precision nor micro_batch"]),
+        ("reproduce gon --try 100 --set rates=[]", &["rates = []; must not be empty"]),
+        ("reproduce gon --try 100 --set step=nan", &["step", "must be"]),
         ("train foreign.toml", &["no method is called vea", "did you mean vae?"]),
         ("train vea", &["no method is called vea"]),
         ("train deepwalk", &["trains no single model", "pentimento reproduce deepwalk"]),
