@@ -73,7 +73,7 @@ impl Context<'_> {
         images.min(steps * batch as u64)
     }
 
-    /// The setting with the highest score: how an arm is tuned. One at which training breaks down is no candidate, a single one is
+    /// The setting with the highest score: how an arm is tuned. One at which training or its codes break down is no candidate, a single one is
     /// taken untried, and where none works the first is left to fail in the open.
     ///
     /// # Errors
@@ -87,6 +87,8 @@ impl Context<'_> {
         for &setting in settings.iter().filter(|_| settings.len() > 1) {
             let found = match score(self, setting) {
                 Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
+                // A rate so large that rectifiers died leaves a code that is the same for every item.
+                Err(Error::Measure(pentimento_measure::Error::ConstantFeatures { .. })) => f64::NEG_INFINITY,
                 found => found?,
             };
             if found > best.0 {

@@ -57,7 +57,8 @@ pub fn run(args: &Args) -> Outcome {
             model.features(&data, (args.n, args.seed), beside, &mut observe)?
         }
         Opened::Diffusion(model) => {
-            let data = open_for(&model, &own_data(&model, args.data.as_deref(), &args.run)?, args.px)?;
+            let data =
+                open_for(&model, &own_data(&model, args.data.as_deref(), &args.run, "name some behind it")?, args.px)?;
             let blocks = model.blocks();
             let block = args.block.clone().unwrap_or_else(|| blocks[blocks.len() >> 1].clone());
             let (levels, pool) = (vec![args.level.unwrap_or(0.1)], args.pool.unwrap_or(Pool::Mean));

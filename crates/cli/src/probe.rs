@@ -84,7 +84,7 @@ fn of_run(args: &Args) -> Outcome {
             probe_features(&table, &args.target, &args.kind.config())?
         }
         Opened::Diffusion(model) => {
-            let data = open_for(&model, &own_data(&model, args.data.as_deref(), &args.features)?, 0)?;
+            let data = open_for(&model, &own_data(&model, args.data.as_deref(), &args.features, "give --data")?, 0)?;
             probe_run(&model, &data, &usual(args.n), &args.target, &args.kind.config(), &mut observe)?
         }
     };

@@ -165,9 +165,9 @@ pub fn open_any(path: &Path, device: &str) -> anyhow::Result<Opened> {
 }
 
 /// The data that a command names, or what a diffusion model learned from.
-pub fn own_data(model: &Model, named: Option<&str>, run: &Path) -> anyhow::Result<String> {
+pub fn own_data(model: &Model, named: Option<&str>, run: &Path, how: &str) -> anyhow::Result<String> {
     let name = named.unwrap_or(&model.recipe.data.name);
-    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; name some", run.display());
+    anyhow::ensure!(!name.is_empty(), "{}: was imported and names no data; {how}", run.display());
     Ok(name.to_owned())
 }
 
