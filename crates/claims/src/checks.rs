@@ -2,7 +2,7 @@
 
 use crate::{
     Arm, Budget, Case, Cell, Claim, Context, Error, Evidence, Found, Method, Metrics, Options, Picture, Recipe, Store,
-    Verdict, Watch, settings, try_run,
+    Verdict, Watch, probe_codes, settings, try_run,
 };
 use pentimento_core::{At, Batch, Draws, Objective, Params, SingleLoss, Stream, Terms};
 use pentimento_train::{Monitor, Silent};
@@ -248,4 +248,40 @@ fn a_setting_is_chosen_by_its_score() {
     assert_eq!(chosen(&[1.0, 2.5, 9.0], false), 2.5);
     assert_eq!(chosen(&[7.0, 8.0], true), 7.0);
     assert_eq!(chosen(&[5.0], true), 5.0);
+}
+
+/// Codes that are the same for every item are no candidate either, and what else goes wrong stops the arm.
+#[test]
+fn dead_codes_lose_and_other_errors_stop() {
+    let dead =
+        || probe_codes([0, 1, 2].map(|_| (Tensor::ones([6, 2], (Kind::Float, Device::Cpu)), vec![0, 1, 0, 1, 0, 1])));
+    let run = |ctx: &mut Context| {
+        let best = ctx.choose(&[1.0, 2.0], |_, x| if x < 1.5 { Ok(dead()?.score) } else { Ok(0.1) })?;
+        Ok(Metrics::new([("best", best)]))
+    };
+    assert_eq!(try_run(run, 0, &mut Silent).unwrap().get("best"), Some(2.0));
+    let stopped = try_run(
+        |ctx| ctx.choose(&[1.0, 2.0], |_, _| Err(Error::NoClasses)).map(|_| Metrics::default()),
+        0,
+        &mut Silent,
+    );
+    assert!(matches!(stopped, Err(Error::NoClasses)));
+}
+
+/// A trial runs all arms at its seed under changed settings, says what predicates compare, and writes nothing.
+#[test]
+fn a_trial_judges_nothing() {
+    let (dir, method) = (tempfile::tempdir().unwrap(), method(RECIPE));
+    let case = Case::changed(&method, Budget::Small, &["effect=4.0".into(), "noise=0.0".into()]).unwrap();
+    let mut count = Count::default();
+    let found = case.trial(100, &options(dir.path()), &mut count).unwrap();
+    assert_eq!((found.len(), found[0].1, count.ran), (1, 4.0, 2));
+    assert!(!dir.path().join("evidence").exists());
+    let refused =
+        |set: &str| Case::changed(&method, Budget::Small, &[set.into()]).err().map(|e| e.to_string()).unwrap();
+    assert!(refused("efect=1").contains("did you mean `effect`?"));
+    assert!(refused("noise=-1").contains("noise = -1; must be at least 0"));
+    assert!(
+        refused("noise=nan").contains("noise = nan or inf; must be finite") && refused("noise").contains("has no =")
+    );
 }

@@ -205,7 +205,8 @@ pub(crate) fn check_numbers(slug: &str, table: &toml::Table, settings: &[Setting
         let Some(known) = settings.iter().find(|s| s.key == key) else { continue };
         let counts = ["images", "items", "passes"].iter().any(|end| key.ends_with(end));
         if let Err(want) = in_range(&value, &known.default, if counts { 1e12 } else { 65_536.0 }) {
-            return Err(Error::Recipe { slug: slug.into(), why: format!("{key} = {value}; {want}") });
+            let got = if value.is_null() { "nan or inf".into() } else { value.to_string() };
+            return Err(Error::Recipe { slug: slug.into(), why: format!("{key} = {got}; {want}") });
         }
     }
     Ok(())
