@@ -45,11 +45,16 @@ pub fn middle(rates: &[f64]) -> f64 {
     rates.get(rates.len() >> 1).copied().unwrap_or(1e-3)
 }
 
+/// Builds a model from the settings of the method of that name.
+type Build = fn(&str, Table, &Signature, Device, u64) -> Result<Box<dyn Learner>, Error>;
+/// Opens what a method of that name learns from.
+type Data = fn(&str, Table) -> Result<Arc<dyn Dataset>, Error>;
+
 /// A [`Trainable`] without its type.
 pub struct Trainer {
     read: fn(&str, Table) -> Result<Read, Error>,
-    build: fn(&str, Table, &Signature, Device, u64) -> Result<Box<dyn Learner>, Error>,
-    data: fn(&str, Table) -> Result<Arc<dyn Dataset>, Error>,
+    build: Build,
+    data: Data,
 }
 
 /// What is known of a configuration before its data is opened.

@@ -16,6 +16,7 @@ mod data;
 mod doctor;
 mod encode;
 mod exit;
+mod extract;
 mod import;
 mod judge;
 mod measure;

@@ -1,18 +1,20 @@
 //! `pentimento measure`
 
 use crate::exit::{DONE, Outcome};
+use crate::extract;
 use crate::terminal::{Steps, result};
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use pentimento_data::{Open, open};
 use pentimento_io::features::Features as Table;
 use pentimento_io::npz::Npz;
-use pentimento_io::reference::Reference;
+use pentimento_io::reference::{Moments, Reference};
 use pentimento_io::{Error, Values};
 use pentimento_measure as measure;
 use pentimento_measure::{Bootstrap, Features, Gaussian, Pictures, Proportion};
+use pentimento_train::Range;
 use serde_json::{Map, Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Fewest items a side for which a Frechet distance is taken without being told to: below, Inception's covariance is singular.
 const FEWEST: usize = 2048;
@@ -62,6 +64,22 @@ pub struct Args {
     /// The features for inception are probabilities, not logits.
     #[arg(long)]
     probabilities: bool,
+    /// What gives features of pictures, or maps for lpips: a TorchScript file (.pt; Inception, CLIP, DINO or your own), or the run
+    /// of a method. Pixels themselves if absent.
+    #[arg(long)]
+    extractor: Option<PathBuf>,
+    /// The values that a TorchScript extractor wants: signed (-1 to 1), unit (0 to 1), bytes (0 to 255) or imagenet.
+    #[arg(long, default_value = "signed")]
+    extractor_input: Range,
+    /// Weights of the channels for lpips: an .npz with an array for each layer, in the order of their names. Ones if absent.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Where statistics goes: an .npz with mu and sigma.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Device of the extractor: cpu, cuda or cuda:<n>.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Window of ssim.
     #[arg(long, value_enum, default_value = "gaussian")]
     window: Window,
@@ -94,6 +112,10 @@ enum Metric {
     Ssim,
     /// Multi-scale structural similarity picture by picture, from 161 pixels a side: 1 is best.
     MsSsim,
+    /// Perceptual distance of A and B picture by picture, over the maps of --extractor: 0 is best.
+    Lpips,
+    /// Mean and covariance of the features of one set, written to --out for frechet distances to come.
+    Statistics,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -109,8 +131,12 @@ impl Metric {
         self.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
     }
 
+    fn of_one_set(self) -> bool {
+        matches!(self, Self::Inception | Self::Statistics)
+    }
+
     fn compares_pictures(self) -> bool {
-        matches!(self, Self::Psnr | Self::Ssim | Self::MsSsim)
+        matches!(self, Self::Psnr | Self::Ssim | Self::MsSsim | Self::Lpips)
     }
 }
 
@@ -141,10 +167,18 @@ struct Measured {
 pub fn run(args: &Args) -> Outcome {
     let metric = args.metric.name();
     match (&args.b, args.metric) {
-        (Some(_), Metric::Inception) => bail!("{metric}: is of one set and compares nothing; leave out the second"),
-        (None, m) if m != Metric::Inception => bail!("{metric}: compares two sets; name the second"),
+        (Some(_), m) if m.of_one_set() => bail!("{metric}: is of one set and compares nothing; leave out the second"),
+        (None, m) if !m.of_one_set() => bail!("{metric}: compares two sets; name the second"),
         _ => {}
     }
+    ensure!(
+        args.metric != Metric::Lpips || args.extractor.is_some(),
+        "{metric}: compares a network's maps; name one that gives them with --extractor"
+    );
+    ensure!(
+        (args.metric == Metric::Statistics) == args.out.is_some(),
+        "--out goes with statistics, and statistics with --out"
+    );
     let a = side(&args.a, args)?;
     let b = args.b.as_deref().map(|name| side(name, args)).transpose()?;
     if let Some(b) = &b {
@@ -152,6 +186,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let measured = match &b {
         Some(b) => two_sided(&a, b, args)?,
+        None if args.metric == Metric::Statistics => keep(&a, args)?,
         None => inception(&a, args)?,
     };
     if args.json {
@@ -235,8 +270,14 @@ fn pictures(name: &str, args: &Args) -> anyhow::Result<Side> {
     let [c, h, w] = shape;
     let size = format!("{w}x{h}, {}", if c == 1 { "grey" } else { "colour" });
     let resize = if args.px == 0 { format!("none: {size}") } else { format!("cropped and averaged to {size}") };
-    let what = What::Pictures(Pictures::new(shape, values)?);
-    Ok(Side { name: name.to_owned(), n: Some(n), extractor: PIXELS.into(), resize, what })
+    let (pictures, name, n) = (Pictures::new(shape, values)?, name.to_owned(), Some(n));
+    match &args.extractor {
+        Some(extractor) if !args.metric.compares_pictures() => {
+            let (found, extractor) = extract::features(extractor, args.extractor_input, &args.device, &pictures)?;
+            Ok(Side { name, n, extractor, resize, what: What::Features(found) })
+        }
+        _ => Ok(Side { name, n, extractor: PIXELS.into(), resize, what: What::Pictures(pictures) }),
+    }
 }
 
 /// Refuses what would give a number without a meaning.
@@ -374,6 +415,15 @@ fn hits(share: f64, n: usize) -> usize {
     (share * n as f64).round() as usize
 }
 
+/// Writes mean and covariance.
+fn keep(a: &Side, args: &Args) -> anyhow::Result<Vec<Measured>> {
+    let Some(out) = &args.out else { bail!("statistics: name a file with --out") };
+    let gaussian = a.gaussian()?;
+    let pool = Moments { mean: gaussian.mean().to_vec(), covariance: gaussian.covariance() };
+    Reference { pool, spatial: None }.write(out, None)?;
+    Ok(vec![Measured::plain("width", a.width() as f64, &format!("mu and sigma in {}", out.display()))])
+}
+
 /// Means over pairs of pictures with values from -1 to 1.
 fn pairs(x: &Pictures, y: &Pictures, args: &Args) -> anyhow::Result<Vec<Measured>> {
     const RANGE: f64 = 2.0;
@@ -381,9 +431,13 @@ fn pairs(x: &Pictures, y: &Pictures, args: &Args) -> anyhow::Result<Vec<Measured
         Window::Gaussian => measure::Window::Gaussian,
         Window::Uniform => measure::Window::Uniform,
     };
-    let (name, values) = match args.metric {
-        Metric::Psnr => ("psnr", measure::psnr(x, y, RANGE)?),
-        Metric::Ssim => ("ssim", measure::ssim(x, y, RANGE, window)?),
+    let (name, values) = match (args.metric, &args.extractor) {
+        (Metric::Lpips, Some(network)) => {
+            let weights = args.weights.as_deref();
+            ("lpips", extract::perceptual(network, args.extractor_input, &args.device, weights, [x, y])?.0)
+        }
+        (Metric::Psnr, _) => ("psnr", measure::psnr(x, y, RANGE)?),
+        (Metric::Ssim, _) => ("ssim", measure::ssim(x, y, RANGE, window)?),
         _ => ("ms-ssim", measure::ms_ssim(x, y, RANGE)?),
     };
     let mean = |items: &mut dyn Iterator<Item = f64>| items.sum::<f64>() / values.len() as f64;

@@ -72,6 +72,14 @@ pub enum Error {
         /// File to resume from.
         last: String,
     },
+    /// A TorchScript file that cannot be used.
+    #[error("{}: {why}", path.display())]
+    Script {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// A model that is asked for what it has not.
     #[error("this model has no {what}")]
     Cannot {

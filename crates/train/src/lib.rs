@@ -26,6 +26,7 @@ mod read;
 mod recipe;
 mod report;
 mod schedule;
+mod script;
 mod table;
 mod training;
 
@@ -45,5 +46,6 @@ pub use read::{Ask, Pool, ReadOptions, Readings, encode, open_fitted, open_for};
 pub use recipe::{DataTable, DiffusionTable, JudgeTable, Precision, Recipe, SampleTable, Schedule, TrainTable, apply};
 pub use report::{read_probes, write_report};
 pub use schedule::{ema_weight, learning_rate};
+pub use script::{Range, Script};
 pub use table::{Beside, features_table, learner_table, untrained};
 pub use training::{Ending, Job, Painter, train};

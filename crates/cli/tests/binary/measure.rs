@@ -3,8 +3,11 @@
 use crate::scratch::{Said, Scratch};
 use pentimento_io::features::Features;
 use pentimento_io::reference::{Moments, Reference, write_batch};
+use pentimento_io::safetensors::Reader;
 use pentimento_io::{Array, Values};
 use serde_json::Value;
+use std::path::Path;
+use tch::{CModule, Device, Kind, Tensor};
 
 /// Bytes without a pattern that a picture measure could see.
 fn byte(k: usize, salt: usize) -> u8 {
@@ -109,6 +112,55 @@ fn help_has_a_line_for_each_metric() {
     let said = Scratch::new().run("measure --help");
     for line in ["- frechet:", "- kid:", "- inception:", "- sliced-wasserstein:", "- ms-ssim:", "0 is best"] {
         assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+}
+
+/// A TorchScript file of a function of pictures.
+fn network(t: &Scratch, name: &str, f: &mut dyn FnMut(&Tensor) -> Vec<Tensor>) {
+    let example = Tensor::zeros([2, 3, 12, 12], (Kind::Float, Device::Cpu));
+    let module = CModule::create_by_tracing("net", "forward", &[example], &mut |xs: &[Tensor]| f(&xs[0])).unwrap();
+    module.save(t.path(name)).unwrap();
+}
+
+#[test]
+fn a_users_own_network_gives_features_statistics_and_maps() {
+    let t = Scratch::new();
+    batch(&t, "a.npz", [30, 12, 12], 0);
+    batch(&t, "b.npz", [30, 12, 12], 1);
+    network(&t, "mean.pt", &mut |x| vec![x.mean_dim([2, 3].as_slice(), false, Kind::Float)]);
+    let said = t.run("measure frechet a.npz b.npz --extractor mean.pt --extractor-input unit --force");
+    assert!(said.code == Some(0) && said.out.contains("N 30, 3 wide; extractor mean.pt (unit)"), "{said:?}");
+    let direct = json(&t.run("measure frechet a.npz b.npz --extractor mean.pt --force --json"));
+    let kept = t.run("measure statistics a.npz --extractor mean.pt --out a-stats.npz");
+    assert!(kept.code == Some(0) && kept.out.contains("a-stats.npz"), "{kept:?}");
+    let later = json(&t.run("measure frechet a-stats.npz b.npz --extractor mean.pt --force --json"));
+    let of = |v: &Value| v["values"]["frechet"]["value"].as_f64().unwrap();
+    assert!(of(&direct) > 0.0 && (of(&direct) - of(&later)).abs() < 1e-9 * of(&direct), "{direct} {later}");
+
+    // Two maps of a network that PyTorch saved, and what torch-fidelity makes of them.
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/torchscript");
+    for file in ["maps.pt", "a.npz", "b.npz", "weights.npz"] {
+        std::fs::copy(fixture.join(file), t.path(&format!("ours-{file}"))).unwrap();
+    }
+    let value = |args: &str| json(&t.run(args))["values"]["lpips"]["value"].as_f64().unwrap();
+    let saved = Reader::open(&fixture.join("numbers.safetensors")).unwrap().read_all().unwrap();
+    let Values::F64(each) = saved[0].1.values() else { panic!("doubles") };
+    let want = each.iter().sum::<f64>() / each.len() as f64;
+    let got = value("measure lpips ours-a.npz ours-b.npz --extractor ours-maps.pt --weights ours-weights.npz --json");
+    assert!(want > 0.0 && (got - want).abs() < 1e-6 * want, "{got} {want}");
+    assert_eq!(value("measure lpips ours-a.npz ours-a.npz --extractor ours-maps.pt --json"), 0.0);
+
+    std::fs::write(t.path("broken.pt"), b"nothing").unwrap();
+    for (args, words) in [
+        ("measure kid a.npz b.npz --extractor broken.pt", &["broken.pt: is no TorchScript", "torch.jit.trace"][..]),
+        ("measure kid a.npz b.npz --extractor none.pt", &["none.pt: no such file"]),
+        ("measure kid ours-a.npz ours-b.npz --extractor ours-maps.pt --subset-size 3", &["answers with 2 tensors"]),
+        ("measure lpips a.npz b.npz", &["--extractor"]),
+        ("measure lpips a.npz b.npz --extractor mean.pt", &["LPIPS compares maps"]),
+        ("measure statistics a.npz", &["--out"]),
+        ("measure frechet a.npz b.npz --out x.npz", &["--out goes with statistics"]),
+    ] {
+        t.run(args).refused(2, words);
     }
 }
 
