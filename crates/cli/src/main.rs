@@ -23,6 +23,7 @@ mod measure;
 mod methods;
 mod probe;
 mod report;
+mod representation;
 mod reproduce;
 mod sample;
 mod show;

@@ -1,8 +1,8 @@
 //! `pentimento measure`
 
 use crate::exit::{DONE, Outcome};
-use crate::extract;
 use crate::terminal::{Steps, result};
+use crate::{extract, representation};
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use pentimento_data::{Open, open};
@@ -89,7 +89,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Metric {
+pub enum Metric {
     /// Frechet distance of Gaussians fitted to features (FID with Inception features): 0 is best; compare at equal N only.
     Frechet,
     /// Kernel inception distance, unbiased at any N: about 0 is best.
@@ -114,6 +114,38 @@ enum Metric {
     MsSsim,
     /// Perceptual distance of A and B picture by picture, over the maps of --extractor: 0 is best.
     Lpips,
+    /// How alike two models see the same items, by centred kernels: 1 is alike up to rotation and scale.
+    Cka,
+    /// The same among each item's nearest neighbours alone.
+    Cknna,
+    /// Share of nearest neighbours that two models have in common.
+    MutualNeighbours,
+    /// Mean canonical correlation of two models' main directions.
+    Svcca,
+    /// Distance of two models' features after the best rotation.
+    Procrustes,
+    /// Intrinsic dimension of a table of features, by TwoNN and by the nearest neighbours' likelihood.
+    Dimension,
+    /// Effective rank and participation ratio of a table of features.
+    Rank,
+    /// Whether few items are neighbours of very many.
+    Hubness,
+    /// How evenly features cover the sphere (Wang and Isola).
+    Uniformity,
+    /// What the columns of a table have in common, in nats.
+    TotalCorrelation,
+    /// Mutual information gap of codes, for the factors in their table.
+    Mig,
+    /// Whether each code says something of one factor alone.
+    Modularity,
+    /// Disentanglement, completeness and informativeness by boosted trees.
+    Dci,
+    /// Separated attribute predictability.
+    Sap,
+    /// InfoMEC: modularity, explicitness, compactness.
+    Infomec,
+    /// Mean correlation of factors with the codes that fit them best.
+    Mcc,
     /// Mean and covariance of the features of one set, written to --out for frechet distances to come.
     Statistics,
 }
@@ -132,7 +164,20 @@ impl Metric {
     }
 
     fn of_one_set(self) -> bool {
-        matches!(self, Self::Inception | Self::Statistics)
+        matches!(self, Self::Inception | Self::Statistics) || self.of_shape() || self.of_factors()
+    }
+
+    fn of_shape(self) -> bool {
+        matches!(self, Self::Dimension | Self::Rank | Self::Hubness | Self::Uniformity | Self::TotalCorrelation)
+    }
+
+    fn of_factors(self) -> bool {
+        matches!(self, Self::Mig | Self::Modularity | Self::Dci | Self::Sap | Self::Infomec | Self::Mcc)
+    }
+
+    /// Of two models that saw the same items.
+    fn of_models(self) -> bool {
+        matches!(self, Self::Cka | Self::Cknna | Self::MutualNeighbours | Self::Svcca | Self::Procrustes)
     }
 
     fn compares_pictures(self) -> bool {
@@ -141,8 +186,12 @@ impl Metric {
 }
 
 /// One of the two things compared.
-struct Side {
-    name: String,
+pub struct Side {
+    pub name: String,
+    /// Numbers of the items, where they are known.
+    pub index: Vec<i64>,
+    /// Factors by name, each `[N]`.
+    pub factors: Vec<(String, Vec<f64>)>,
     n: Option<usize>,
     extractor: String,
     resize: String,
@@ -156,12 +205,12 @@ enum What {
 }
 
 /// A number and what is known of its uncertainty.
-struct Measured {
-    name: &'static str,
-    value: f64,
-    interval: Option<[f64; 2]>,
+pub struct Measured {
+    pub name: &'static str,
+    pub value: f64,
+    pub interval: Option<[f64; 2]>,
     /// What the interval covers, or what else to know.
-    note: String,
+    pub note: String,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -181,11 +230,14 @@ pub fn run(args: &Args) -> Outcome {
     );
     let a = side(&args.a, args)?;
     let b = args.b.as_deref().map(|name| side(name, args)).transpose()?;
-    if let Some(b) = &b {
+    if let Some(b) = b.as_ref().filter(|_| !args.metric.of_models()) {
         comparable(&a, b, args)?;
     }
     let measured = match &b {
+        Some(b) if args.metric.of_models() => representation::of_two(args.metric, &a, b, args.k)?,
         Some(b) => two_sided(&a, b, args)?,
+        None if args.metric.of_shape() => representation::of_one(args.metric, &a, args.k)?,
+        None if args.metric.of_factors() => representation::of_factors(args.metric, &a, args.seed)?,
         None if args.metric == Metric::Statistics => keep(&a, args)?,
         None => inception(&a, args)?,
     };
@@ -240,18 +292,37 @@ fn table(name: &str, table: Table, args: &Args) -> anyhow::Result<Side> {
     };
     let mut features = Features::new(width, values)?;
     let first = usize::try_from(args.n)?;
+    let (mut index, mut factors) = (table.index, table.factors);
     if first > 0 && first < features.n() {
         features = features.select(&(0..first).collect::<Vec<_>>())?;
+        index.truncate(first);
+        factors.iter_mut().for_each(|(_, values)| values.truncate(first));
     }
     let n = Some(features.n());
-    Ok(Side { name: name.to_owned(), n, extractor, resize: NOT_STATED.into(), what: What::Features(features) })
+    Ok(Side {
+        name: name.to_owned(),
+        index,
+        factors,
+        n,
+        extractor,
+        resize: NOT_STATED.into(),
+        what: What::Features(features),
+    })
 }
 
 fn statistics(name: &str, npz: &Npz) -> anyhow::Result<Side> {
     let pool = Reference::from_npz(npz)?.pool;
     let gaussian = Gaussian::from_moments(None, pool.mean, &pool.covariance)?;
     let (extractor, resize) = (GIVEN.to_owned(), NOT_STATED.to_owned());
-    Ok(Side { name: name.to_owned(), n: None, extractor, resize, what: What::Statistics(gaussian) })
+    Ok(Side {
+        name: name.to_owned(),
+        index: Vec::new(),
+        factors: Vec::new(),
+        n: None,
+        extractor,
+        resize,
+        what: What::Statistics(gaussian),
+    })
 }
 
 fn pictures(name: &str, args: &Args) -> anyhow::Result<Side> {
@@ -260,23 +331,26 @@ fn pictures(name: &str, args: &Args) -> anyhow::Result<Side> {
     let each: usize = shape.iter().product();
     let n = usize::try_from(data.len())?;
     let mut values = vec![0.0; n * each];
-    let mut factors = vec![0.0; data.factors().len()];
+    let mut row = vec![0.0; data.factors().len()];
+    let mut factors: Vec<(String, Vec<f64>)> = data.factors().iter().map(|f| (f.clone(), Vec::new())).collect();
     let mut bar = Steps::new("reading");
     for (x, i) in values.chunks_mut(each.max(1)).zip(0..) {
-        data.item(i, x, &mut factors)?;
+        data.item(i, x, &mut row)?;
+        factors.iter_mut().zip(&row).for_each(|((_, column), v)| column.push(f64::from(*v)));
         bar.at("reading", i + 1, data.len());
     }
     drop(bar);
     let [c, h, w] = shape;
     let size = format!("{w}x{h}, {}", if c == 1 { "grey" } else { "colour" });
     let resize = if args.px == 0 { format!("none: {size}") } else { format!("cropped and averaged to {size}") };
-    let (pictures, name, n) = (Pictures::new(shape, values)?, name.to_owned(), Some(n));
+    let (pictures, name, index) = (Pictures::new(shape, values)?, name.to_owned(), (0..).take(n).collect());
+    let n = Some(n);
     match &args.extractor {
         Some(extractor) if !args.metric.compares_pictures() => {
             let (found, extractor) = extract::features(extractor, args.extractor_input, &args.device, &pictures)?;
-            Ok(Side { name, n, extractor, resize, what: What::Features(found) })
+            Ok(Side { name, index, factors, n, extractor, resize, what: What::Features(found) })
         }
-        _ => Ok(Side { name, n, extractor: PIXELS.into(), resize, what: What::Pictures(pictures) }),
+        _ => Ok(Side { name, index, factors, n, extractor: PIXELS.into(), resize, what: What::Pictures(pictures) }),
     }
 }
 
@@ -477,7 +551,7 @@ impl Side {
         self.n.map_or(NOT_STATED.to_owned(), |n| n.to_string())
     }
 
-    fn features(&self) -> anyhow::Result<Features> {
+    pub fn features(&self) -> anyhow::Result<Features> {
         match &self.what {
             What::Features(x) => Ok(x.clone()),
             What::Pictures(p) => Ok(Features::new(self.width(), p.values().to_vec())?),
@@ -505,7 +579,7 @@ impl Side {
 }
 
 impl Measured {
-    fn plain(name: &'static str, value: f64, note: &str) -> Self {
+    pub fn plain(name: &'static str, value: f64, note: &str) -> Self {
         Self { name, value, interval: None, note: note.to_owned() }
     }
 

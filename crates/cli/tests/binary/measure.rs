@@ -115,6 +115,69 @@ fn help_has_a_line_for_each_metric() {
     }
 }
 
+/// Codes that are three factors, scaled, beside a constant column's worth of noise.
+#[test]
+fn representations_are_measured_by_shape_by_likeness_and_against_factors() {
+    let t = Scratch::new();
+    let n = 400;
+    let factor = |i: usize, f: usize| f64::from(u32::try_from(i / [1, 4, 20][f] % [4, 5, 20][f]).unwrap());
+    let write = |name: &str, mix: &dyn Fn(usize) -> [f64; 3], first: i64| {
+        let table = Features {
+            baselines: None,
+            feature: Array::new(vec![n, 3], Values::F32((0..n).flat_map(mix).map(|v| v as f32).collect())),
+            index: (first..first + n as i64).collect(),
+            label: None,
+            split: None,
+            factors: (0..3)
+                .map(|f| (["lean", "mean", "keen"][f].to_owned(), (0..n).map(|i| factor(i, f)).collect()))
+                .collect(),
+            provenance: Default::default(),
+        };
+        table.write_parquet(&t.path(name)).unwrap();
+    };
+    let pure = |i: usize| [0, 1, 2].map(|f| factor(i, f) / [4.0, 5.0, 20.0][f]);
+    // A rotation by a third of a turn about (1, 1, 1).
+    let turned = |i: usize| [0, 1, 2].map(|f| 2.0 / 3.0 * pure(i).iter().sum::<f64>() - pure(i)[f]);
+    write("pure.parquet", &pure, 0);
+    write("turned.parquet", &turned, 0);
+    write("others.parquet", &pure, 7);
+    let value = |args: &str, name: &str| {
+        json(&t.run(&format!("measure {args} --json")))["values"][name]["value"].as_f64().unwrap()
+    };
+    for (metric, name) in
+        [("mig", "mig"), ("modularity", "modularity"), ("dci", "disentanglement"), ("mcc", "mcc"), ("sap", "sap")]
+    {
+        let [own, mixed] = ["pure", "turned"].map(|file| value(&format!("{metric} {file}.parquet"), name));
+        assert!(own > 0.7 && mixed < own - 0.01, "{metric}: {own} {mixed}");
+    }
+    let info = ["pure", "turned"].map(|file| value(&format!("infomec {file}.parquet"), "modularity"));
+    assert!(info[0] > info[1] + 0.05, "{info:?}");
+    assert!((value("cka pure.parquet turned.parquet", "cka") - 1.0).abs() < 1e-6);
+    assert!(value("procrustes pure.parquet turned.parquet", "procrustes") < 1e-6);
+    assert!(value("cknna pure.parquet pure.parquet", "cknna") > 0.99);
+    assert!((value("mutual-neighbours pure.parquet pure.parquet -k 5", "mutual-neighbours") - 1.0).abs() < 1e-9);
+    assert!((value("svcca pure.parquet turned.parquet", "svcca") - 1.0).abs() < 1e-6);
+    let rank = value("rank pure.parquet", "effective-rank");
+    assert!((2.5..=3.0 + 1e-9).contains(&rank), "{rank}");
+    let common =
+        ["pure", "turned"].map(|file| value(&format!("total-correlation {file}.parquet"), "total-correlation"));
+    assert!(common[0].abs() < 1e-3 && common[1] > common[0], "independent factors have nothing in common: {common:?}");
+    for metric in ["hubness", "uniformity"] {
+        assert!(value(&format!("{metric} pure.parquet"), metric).is_finite());
+    }
+    table(&t, "x.npz", [40, 3], "mid @ 0.1");
+    let plain = t.run("measure dimension x.npz");
+    assert!(plain.code == Some(0) && plain.out.contains("two-nn") && plain.out.contains("95 %"), "{plain:?}");
+    for (args, words) in [
+        ("measure mig x.npz", &["x.npz: carries no factors that vary", "sprites"][..]),
+        ("measure cka pure.parquet others.parquet", &["not of the same items"]),
+        ("measure cka pure.parquet", &["cka: compares two sets"]),
+        ("measure mig pure.parquet pure.parquet", &["mig: is of one set"]),
+    ] {
+        t.run(args).refused(2, words);
+    }
+}
+
 /// A TorchScript file of a function of pictures.
 fn network(t: &Scratch, name: &str, f: &mut dyn FnMut(&Tensor) -> Vec<Tensor>) {
     let example = Tensor::zeros([2, 3, 12, 12], (Kind::Float, Device::Cpu));
