@@ -162,7 +162,7 @@ fn discrete(columns: &[&(String, Vec<f64>)]) -> (Vec<u32>, usize) {
             known.dedup();
             if known.len() > VALUES[0] {
                 cut += 1;
-                known = (1..VALUES[1]).map(|part| sorted[part * sorted.len() / VALUES[1]]).collect();
+                known = (1..VALUES[1]).map(|part| sorted[(part * sorted.len()).div_euclid(VALUES[1])]).collect();
                 return values.iter().map(|v| place(known.partition_point(|edge| edge <= v))).collect();
             }
             values.iter().map(|v| place(known.partition_point(|edge| edge < v))).collect()
