@@ -120,7 +120,7 @@ fn help_has_a_line_for_each_metric() {
 fn representations_are_measured_by_shape_by_likeness_and_against_factors() {
     let t = Scratch::new();
     let n = 400;
-    let factor = |i: usize, f: usize| f64::from(u32::try_from(i / [1, 4, 20][f] % [4, 5, 20][f]).unwrap());
+    let factor = |i: usize, f: usize| f64::from(u32::try_from(i.div_euclid([1, 4, 20][f]) % [4, 5, 20][f]).unwrap());
     let write = |name: &str, mix: &dyn Fn(usize) -> [f64; 3], first: i64| {
         let table = Features {
             baselines: None,
