@@ -5,6 +5,7 @@
 
 mod ask;
 mod autoencoder;
+mod contrast;
 mod layers;
 mod limits;
 mod loading;
