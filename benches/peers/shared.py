@@ -23,7 +23,3 @@ def written_folder(folder, name, make):
         make(path + ".part")
         os.rename(path + ".part", path)
     return path
-
-
-class Seconds(float):
-    """What an iteration returns that measures a part of itself: that part."""

@@ -10,6 +10,7 @@ mod layers;
 mod limits;
 mod loading;
 mod networks;
+mod program;
 mod reading;
 mod sampling;
 mod serve;

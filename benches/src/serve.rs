@@ -1,7 +1,7 @@
 //! The line protocol, as `benches/peers/serve.py` speaks it: one command a line, one answer a line.
 
 use crate::ask::{Ask, Work};
-use crate::{autoencoder, contrast, loading, networks, reading, sampling};
+use crate::{autoencoder, contrast, loading, networks, program, reading, sampling};
 use anyhow::{Context, Result, bail};
 use pentimento_io::{atomic, system};
 use std::io::{BufRead, Write};
@@ -67,6 +67,8 @@ fn make(ask: &Ask) -> Result<Box<dyn Work>> {
         "vae_train" | "pythae_train" => Box::new(autoencoder::Train::new(ask)?),
         "png_loader" => Box::new(loading::Loading::new(ask, "png")?),
         "idx_loader" => Box::new(loading::Loading::new(ask, "idx/MNIST/raw")?),
+        "program_train" => Box::new(program::Program::new(ask, true)?),
+        "program_picture" => Box::new(program::Program::new(ask, false)?),
         "view_loader" => Box::new(contrast::Seeing::new(ask)?),
         "byol_train" => Box::new(contrast::Byol::new(ask)?),
         "logistic" => Box::new(reading::Probe::new(ask)?),

@@ -5,7 +5,7 @@
 use super::contest::{Effort, Match, Outcome, Place, contest};
 use super::machine;
 use super::report::{Line, Report};
-use super::rows::{Choice, Config, MISSING, Row, rows, setup};
+use super::rows::{Choice, Config, Row, rows, setup};
 use super::side::Side;
 use crate::fixtures::environment;
 use crate::repo::Repo;
@@ -60,7 +60,7 @@ impl Ask {
 
 /// Runs the rows, writes `benches/runs/<date>-<machine>`; false if a row failed.
 pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
-    let known: Vec<&str> = rows().iter().map(|r| r.id).chain(MISSING.map(|(id, _)| id)).chain(["8"]).collect();
+    let known: Vec<&str> = rows().iter().map(|r| r.id).chain(["8"]).collect();
     for row in &ask.rows {
         let there = known.iter().any(|id| id.starts_with(row.as_str()));
         ensure!(there && !row.is_empty(), "no row is called {row}; the rows are {}", known.join(", "));
@@ -91,10 +91,6 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
     for m in fastest.iter().filter(|m| MEMORY.contains(&m.row.id)) {
         let (ours, peer) = bench.memory(m)?;
         report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
-    }
-    for (id, why) in MISSING.iter().filter(|(id, _)| ask.wants(id)) {
-        eprintln!("row {id}: missing: {why}");
-        report.absent.push(((*id).into(), (*why).into()));
     }
     let folder = repo.root.join("benches/runs").join(machine::folder(repo));
     report.write(&folder)?;

@@ -1,0 +1,86 @@
+//! Row 4: whole programs, from launch to exit: a short training with pictures at its end, and one picture from a saved run.
+
+use crate::ask::{Ask, Work};
+use anyhow::{Context, Result, ensure};
+use pentimento_io::{atomic, text};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The program's own binary, on a recipe of its own.
+pub struct Program {
+    binary: PathBuf,
+    folder: PathBuf,
+    threads: i32,
+    /// Whether it is training that is timed.
+    trains: bool,
+    parameters: f64,
+}
+
+impl Program {
+    /// Writes the recipe; for a picture, trains once.
+    pub fn new(ask: &Ask, trains: bool) -> Result<Self> {
+        let here = std::env::current_exe().context("where this program lies")?;
+        let binary = here.with_file_name("pentimento");
+        ensure!(binary.is_file(), "{}: not built; cargo build --workspace builds it", binary.display());
+        let folder = std::path::absolute(&ask.folder).context("the folder of the row")?;
+        let s = &ask.size;
+        let recipe = format!(
+            "[data]\nname = \"{}\"\nvalidation = 0.0\n\n[network.dit]\npatch = {}\nwidth = {}\ndepth = {}\nheads = {}\n\n\
+             [diffusion]\npath = \"table_linear(1000)\"\nprediction = \"epsilon\"\n\n\
+             [train]\nimages = {}\nbatch = {}\nlr = 1e-4\nworkers = 2\n\n[sample]\nsampler = \"ddim\"\nsteps = {}\nguidance = {}\n",
+            folder.join("png").display(),
+            s.patch,
+            s.width,
+            s.depth,
+            s.heads,
+            s.items,
+            ask.batch,
+            ask.steps,
+            ask.guidance,
+        );
+        atomic::write_bytes(&folder.join("recipe.toml"), recipe.as_bytes())?;
+        let mut this = Self { binary, folder, threads: ask.threads, trains, parameters: 0.0 };
+        this.train()?;
+        let plan: serde_json::Value = serde_json::from_str(&text::read(&this.folder.join("ours/plan.json"))?)?;
+        this.parameters = plan["parameters"].as_f64().context("plan.json holds no parameters")?;
+        Ok(this)
+    }
+
+    fn launch(&self, args: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.args(args).args(["--threads", &self.threads.to_string()]).current_dir(&self.folder);
+        let done = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+        ensure!(done.status.success(), "{}: {}", args.join(" "), String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
+    fn train(&mut self) -> Result<()> {
+        self.launch(&["train", "recipe.toml", "--outdir", "ours", "--fresh"])
+    }
+
+    fn picture(&self) -> PathBuf {
+        self.folder.join("ours-picture/000000.png")
+    }
+}
+
+impl Work for Program {
+    fn run(&mut self) -> Result<()> {
+        if self.trains {
+            return self.train();
+        }
+        self.launch(&["sample", "ours", "-n", "1", "--out", "ours-picture"])
+    }
+
+    /// Learned scalars, and the sides of a picture that it draws.
+    fn check(&mut self) -> Result<Vec<f64>> {
+        self.launch(&["sample", "ours", "-n", "1", "--out", "ours-picture"])?;
+        let [w, h] = size(&self.picture())?;
+        Ok(vec![self.parameters, w, h])
+    }
+}
+
+fn size(png: &Path) -> Result<[f64; 2]> {
+    let bytes = pentimento_io::source::Source::open(png)?.whole(16 << 20)?;
+    let picture = pentimento_io::picture::Picture::decode(png, &bytes, &pentimento_io::limits::Limits::STANDARD)?;
+    Ok([f64::from(picture.width), f64::from(picture.height)])
+}
