@@ -4,7 +4,7 @@
 
 use super::machine::multiplies_bf16;
 use super::ratio::{Interval, interval, median};
-use super::rows::{Choice, Config, Row, setup};
+use super::rows::{Config, Row, setup};
 use super::side::Side;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     first.setup(&setup(&row.ask, &place.scratch, place.threads, &Config::PLAIN))?;
     let reference = ready(row, ours, place, &Config::PLAIN, None)?;
     let mut trials = Vec::new();
-    if row.choice != Choice::Plain && !multiplies_bf16() {
+    if row.choice.lowers() && !multiplies_bf16() {
         trials.push(format!(
             "{}: bf16 left out on both sides, which this processor imitates at a fraction of fp32's rate",
             row.id
@@ -205,7 +205,7 @@ fn tournament(
     for config in Config::eager(row.choice, multiplies_bf16()) {
         attempt(config, &mut found)?;
     }
-    if row.choice != Choice::Plain {
+    if row.choice.compiles() {
         for precision in ["fp32", "bf16"] {
             let of = found.iter().filter(|t| t.config.precision == precision);
             let Some(best) = of.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map(|t| t.config) else { continue };

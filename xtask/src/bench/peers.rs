@@ -5,7 +5,7 @@
 use super::contest::{Effort, Match, Outcome, Place, contest};
 use super::machine;
 use super::report::{Line, Report};
-use super::rows::{Choice, Config, Row, rows, setup};
+use super::rows::{Config, Row, rows, setup};
 use super::side::Side;
 use crate::fixtures::environment;
 use crate::repo::Repo;
@@ -145,8 +145,7 @@ impl Bench {
     /// A row in processes of its own: what an earlier row left in memory is not this row's.
     fn row(&self, row: &Row) -> Result<Outcome> {
         let mut ours = self.ours()?;
-        // The newest torch is there for networks; the other packages of row 7 are in the first environment only.
-        let n = if row.choice == Choice::Plain { 1 } else { self.python.len() };
+        let n = if row.newest() { self.python.len() } else { 1 };
         let mut peers = (0..n).map(|i| self.peer(i)).collect::<Result<Vec<_>>>()?;
         contest(row, &mut ours, &mut peers, &self.place, &self.effort)
     }
