@@ -1,6 +1,7 @@
 """Row 6: views of pictures from files, and the step of BYOL on them, with lightly."""
 
 import copy
+import os
 
 import torch
 from lightly.data import LightlyDataset
@@ -8,6 +9,7 @@ from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from lightly.transforms.multi_view_transform import MultiViewTransform
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import ColorJitter, Compose, Normalize, RandomHorizontalFlip, RandomResizedCrop, ToTensor
@@ -117,7 +119,7 @@ def byol_train(ask):
     model.to(ask["device"])
     shape = (CHECKED_STEPS, ask["batch"], size["channels"], size["side"], size["side"])
     generator = torch.Generator().manual_seed(1)
-    x = written_once(ask["folder"], f"inputs-{ask['batch']}.safetensors", lambda: {"x": torch.rand(shape, generator=generator) * 2 - 1})
+    written_once(ask["folder"], f"inputs-{ask['batch']}.safetensors", lambda: {"x": torch.rand(shape, generator=generator) * 2 - 1})
     called = model
     if ask["compile"] != "eager":
         torch._dynamo.reset()
@@ -142,9 +144,10 @@ def byol_train(ask):
         waited(ask)
 
     def check():
-        """Losses of the first steps on the shared pictures, seen as they are."""
+        """Losses of the first steps on the views that our side leaves at its own check, which comes first."""
+        views = load_file(os.path.join(ask["folder"], f"views-{ask['batch']}.safetensors"))["views"].to(ask["device"])
         fresh, moments = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
-        losses = [step(batch, batch).item() for batch in x["x"].to(ask["device"])]
+        losses = [step(a, b).item() for a, b in zip(views[::2], views[1::2])]
         model.load_state_dict(fresh)
         optimizer.load_state_dict(moments)
         return losses

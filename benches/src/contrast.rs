@@ -7,6 +7,8 @@ use pentimento_claims::{Budget, Lesson};
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise};
 use pentimento_data::{Augment, Dataset, Loader, LoaderConfig, Open};
+use pentimento_io::safetensors::{self, Metadata};
+use pentimento_io::{Array, Values};
 use pentimento_methods::find;
 use pentimento_nn::Views;
 use pentimento_nn::weights::load_params;
@@ -96,16 +98,16 @@ pub struct Byol {
 impl Byol {
     /// At the row's widths, with the shared weights.
     pub fn new(ask: &Ask) -> Result<Self> {
-        let (learner, state) = learner(ask, &[])?;
+        let (learner, state) = learner(ask)?;
         Ok(Self { ask: ask.clone(), files: Files::new(ask)?, learner, state, at: At { seed: 0, step: 0, images: 0 } })
     }
 }
 
-/// BYOL at the row's widths, with settings of its own.
-fn learner(ask: &Ask, more: &[&str]) -> Result<(Box<dyn Learner>, State)> {
+/// BYOL at the row's widths.
+fn learner(ask: &Ask) -> Result<(Box<dyn Learner>, State)> {
     let s = &ask.size;
     let hidden = s.hidden.first().copied().context("size.hidden is missing")?;
-    let mut sets = vec![
+    let sets = [
         format!("data.train={}", ask.folder.join("png").display()),
         format!("width={}", s.width),
         format!("depth={}", s.depth),
@@ -115,7 +117,6 @@ fn learner(ask: &Ask, more: &[&str]) -> Result<(Box<dyn Learner>, State)> {
         format!("batch={}", ask.batch),
         "images=1000000000".into(),
     ];
-    sets.extend(more.iter().map(|s| (*s).to_owned()));
     let lesson = Lesson::parse(find("byol")?, "method = \"byol\"", Budget::Small, &sets)?;
     let job = lesson.job("unused".into(), ask.device()?)?;
     let saved = read(&ask.folder.join(format!("weights-{}.safetensors", s.width)))?;
@@ -145,18 +146,24 @@ impl Work for Byol {
         Ok(())
     }
 
-    /// Losses of the first steps on the shared pictures, with views that change nothing.
+    /// Losses of the first steps on the shared pictures. The views that the method draws are left for the other side's check.
     fn check(&mut self) -> Result<Vec<f64>> {
-        let neutral = ["views.area=[1.0,1.0]", "views.ratio=1.0", "views.flip=0.0", "views.jitter=0.0"];
-        let (mut learner, mut state) = learner(&self.ask, &neutral)?;
+        let (mut learner, mut state) = learner(&self.ask)?;
         let x = input(&inputs(&self.ask)?, "x")?; // [steps, B, C, H, W]
         let mut at = At { seed: 0, step: 0, images: 0 };
-        let mut losses = Vec::new();
+        let (mut losses, mut views) = (Vec::new(), Vec::new());
         for i in 0..i64::from(CHECKED_STEPS) {
             let batch = Batch::of(x.get(i), (0..self.ask.batch.unsigned_abs()).collect());
+            let noise = batch.noise(at.seed);
+            views.extend([0, 1].map(|k| Views::default().draw(&batch.x, &noise.at_step(k))));
             let loss = step(learner.as_mut(), &batch, &mut at, &mut state.optimisers, RATE);
             losses.push(loss.double_value(&[]));
         }
+        let views = Tensor::stack(&views, 0).to_device(Device::Cpu);
+        let shape = views.size().into_iter().map(usize::try_from).collect::<Result<_, _>>()?;
+        let views = Array::new(shape, Values::F32(Vec::try_from(views.view(-1))?));
+        let file = self.ask.folder.join(format!("views-{}.safetensors", self.ask.batch));
+        safetensors::write(&file, &[("views", &views)], &Metadata::default())?;
         Ok(losses)
     }
 }
