@@ -23,6 +23,9 @@ pub fn run(args: &Args) -> Outcome {
     for s in (method.settings)() {
         result(&format!("  {:<20} {:<8} {}", s.key, s.kind, s.default));
     }
+    if method.model.is_some() {
+        result(&format!("\n# Model\n  pentimento train {} [--set KEY=VALUE]", method.slug));
+    }
     result(&format!("\n# Recipe\n{}", method.recipe.trim_end()));
     result("\n# Evidence");
     match Evidence::of(&evidence_folder(args.evidence.as_ref()), method.slug)? {
