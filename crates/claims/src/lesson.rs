@@ -7,7 +7,8 @@ use pentimento_core::{Condition, Learner, NO_LABEL, Noise, Trained};
 use pentimento_data::{Augment, Dataset, Open, gather};
 use pentimento_io::features::Features;
 use pentimento_train::{
-    Ask, Beside, Checkpoint, Drawn, Job, Painter, Precision, Signature, TrainTable, apply, learner_table, open_fitted,
+    Ask, Beside, Checkpoint, Drawing, Drawn, Job, Painter, Precision, Signature, TrainTable, apply, class_named,
+    class_of, learner_table, open_fitted,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 use toml::Table;
 
 /// What a page's configuration says of the model that it describes.
-pub trait Trainable: DeserializeOwned + Serialize {
+pub trait Trainable {
     /// What is learned from.
     ///
     /// # Errors
@@ -45,49 +46,21 @@ pub fn middle(rates: &[f64]) -> f64 {
     rates.get(rates.len() >> 1).copied().unwrap_or(1e-3)
 }
 
-/// Builds a model from the settings of the method of that name.
-type Build = fn(&str, Table, &Signature, Device, u64) -> Result<Box<dyn Learner>, Error>;
-/// Opens what a method of that name learns from.
-type Data = fn(&str, Table) -> Result<Arc<dyn Dataset>, Error>;
+/// Reads the settings of the method of that name, and gives them back with their defaults filled in.
+type ReadSettings = fn(&str, Table) -> Result<(Box<dyn Trainable>, Value), Error>;
 
-/// A [`Trainable`] without its type.
-pub struct Trainer {
-    read: fn(&str, Table) -> Result<Read, Error>,
-    build: Build,
-    data: Data,
-}
-
-/// What is known of a configuration before its data is opened.
-struct Read {
-    config: Value,
-    table: TrainTable,
-    open: Open,
-}
+/// The [`Trainable`] of a page, whatever its type.
+pub struct Trainer(ReadSettings);
 
 impl Trainer {
-    /// The trainer of a page whose configuration is `C`.
-    pub const fn of<C: Trainable>() -> Self {
-        Self { read: read::<C>, build: build::<C>, data: data::<C> }
+    /// That of a page whose configuration is `C`.
+    pub const fn of<C: Trainable + DeserializeOwned + Serialize + 'static>() -> Self {
+        Self(|slug, settings| {
+            let config: C = typed(settings, slug, "its settings")?;
+            let resolved = json!(config);
+            Ok((Box::new(config), resolved))
+        })
     }
-}
-
-fn read<C: Trainable>(slug: &str, settings: Table) -> Result<Read, Error> {
-    let config: C = typed(settings, slug, "its settings")?;
-    Ok(Read { table: config.table(), open: config.options(), config: json!(config) })
-}
-
-fn build<C: Trainable>(
-    slug: &str,
-    settings: Table,
-    signature: &Signature,
-    device: Device,
-    seed: u64,
-) -> Result<Box<dyn Learner>, Error> {
-    typed::<C>(settings, slug, "its settings")?.build(signature, device, seed)
-}
-
-fn data<C: Trainable>(slug: &str, settings: Table) -> Result<Arc<dyn Dataset>, Error> {
-    typed::<C>(settings, slug, "its settings")?.data()
 }
 
 /// A method with its settings, from which a run is trained.
@@ -96,12 +69,13 @@ fn data<C: Trainable>(slug: &str, settings: Table) -> Result<Arc<dyn Dataset>, E
 /// differ from the method's. A recipe of the catalogue stands for the settings of one of its budgets.
 pub struct Lesson {
     method: &'static Method,
-    trainer: &'static Trainer,
-    settings: Table,
+    model: Box<dyn Trainable>,
+    /// The settings, with their defaults filled in.
+    config: Value,
     /// What `[train]` changes.
     changes: Table,
+    table: TrainTable,
     seed: u64,
-    read: Read,
 }
 
 impl Lesson {
@@ -143,18 +117,17 @@ impl Lesson {
             Some(v) => return Err(bad(format!("train = {v}; must be a table"))),
         };
         check_numbers(method.slug, &settings, &(method.settings)())?;
-        let read = (trainer.read)(method.slug, settings.clone())?;
-        let mut this = Self { method, trainer, settings, changes, seed, read };
-        this.read.table = this.changed()?;
-        Ok(this)
+        let (model, config) = (trainer.0)(method.slug, settings)?;
+        let table = Self::changed(method.slug, &model.table(), &changes)?;
+        Ok(Self { method, model, config, changes, table, seed })
     }
 
     /// The page's table under the changes of the recipe.
-    fn changed(&self) -> Result<TrainTable, Error> {
-        let bad = |why: String| Error::Recipe { slug: self.method.slug.into(), why };
-        let mut table = Table::try_from(&self.read.table).map_err(|e| bad(e.to_string()))?;
-        table.extend(self.changes.clone());
-        let mut table: TrainTable = typed(table, self.method.slug, "[train]")?;
+    fn changed(slug: &str, own: &TrainTable, changes: &Table) -> Result<TrainTable, Error> {
+        let bad = |why: String| Error::Recipe { slug: slug.into(), why };
+        let mut table = Table::try_from(own).map_err(|e| bad(e.to_string()))?;
+        table.extend(changes.clone());
+        let mut table: TrainTable = typed(table, slug, "[train]")?;
         // A claim has no cadences; a run looks at itself and is saved ten times, unless told otherwise.
         let tenth = table.images.div_ceil(10).max(table.batch as u64);
         for (key, cadence) in [
@@ -162,7 +135,7 @@ impl Lesson {
             ("sample_images", &mut table.sample_images),
             ("save_images", &mut table.save_images),
         ] {
-            *cadence = if self.changes.contains_key(key) { *cadence } else { tenth };
+            *cadence = if changes.contains_key(key) { *cadence } else { tenth };
         }
         let positive = table.images > 0 && table.batch > 0 && table.lr > 0.0 && table.log_images > 0;
         if !positive || table.workers == 0 || table.keep == 0 {
@@ -178,16 +151,16 @@ impl Lesson {
 
     /// Lengths, step sizes and cadences of the run.
     pub fn table(&self) -> &TrainTable {
-        &self.read.table
+        &self.table
     }
 
     /// All that makes the run what it is, as checkpoints keep it.
     fn recipe(&self) -> Value {
-        let mut all = self.read.config.clone();
+        let mut all = self.config.clone();
         if let Value::Object(map) = &mut all {
             map.insert("method".into(), json!(self.method.slug));
             map.insert("seed".into(), json!(self.seed));
-            map.insert("train".into(), json!(self.read.table));
+            map.insert("train".into(), json!(self.table));
         }
         all
     }
@@ -197,7 +170,7 @@ impl Lesson {
         let mut all = Table::new();
         all.insert("method".into(), self.method.slug.into());
         all.insert("seed".into(), toml::Value::Integer(self.seed.cast_signed()));
-        all.extend(table_of(&self.read.config));
+        all.extend(table_of(&self.config));
         if !self.changes.is_empty() {
             all.insert("train".into(), toml::Value::Table(self.changes.clone()));
         }
@@ -211,7 +184,7 @@ impl Lesson {
     pub fn job(&self, outdir: PathBuf, device: Device) -> Result<Job, Error> {
         /// Of the data, for the validation loss: the share that claims choose settings on.
         const HELD: f64 = 0.02;
-        let all = (self.trainer.data)(self.method.slug, self.settings.clone())?;
+        let all = self.model.data()?;
         let (data, validation) = held_out(&all, HELD);
         let t = self.table();
         if usize::try_from(data.len()).is_ok_and(|n| n < t.batch) {
@@ -220,7 +193,7 @@ impl Lesson {
         }
         let shape = all.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
         let signature = Signature { input: shape, classes: all.classes().to_vec(), factors: all.factors().to_vec() };
-        let learner = (self.trainer.build)(self.method.slug, self.settings.clone(), &signature, device, self.seed)?;
+        let learner = self.model.build(&signature, device, self.seed)?;
         let parameters = parameters(learner.as_ref());
         let plan = json!({
             "name": self.method.slug,
@@ -305,9 +278,9 @@ fn painter(held: &Arc<dyn Dataset>, classes: usize, device: Device) -> Result<Pa
         let Some(trained) = learner.trained() else { return Ok(None) };
         let again = trained.reconstruct(&batch.x, &batch.noise(0));
         let rows = if again.is_some() { 1 } else { ROWS };
-        let all: Vec<u64> = (0..rows * COLUMNS).collect();
         let classes = if trained.heeds_classes() { classes } else { 0 };
-        let drawn = trained.generate(&Noise::new(0, all.clone()), &in_turn(&all, classes, None, device).0);
+        let y: Vec<i64> = (0..rows * COLUMNS).map(|i| class_of(None, i, classes)).collect();
+        let drawn = trained.generate(&Noise::new(0, (0..rows * COLUMNS).collect()), &under(&y, device));
         let mut shown = Vec::new();
         if let Some(again) = again {
             shown.extend([batch.x.shallow_clone(), again]);
@@ -324,14 +297,10 @@ fn painter(held: &Arc<dyn Dataset>, classes: usize, device: Device) -> Result<Pa
     }))
 }
 
-/// The classes of samples: one for all, or each in its turn.
-fn in_turn(samples: &[u64], classes: usize, one: Option<usize>, device: Device) -> (Condition, Vec<i64>) {
-    if classes == 0 {
-        return (Condition::none(), vec![NO_LABEL; samples.len()]);
-    }
-    let class = |&i: &u64| one.map_or(i % classes as u64, |c| c as u64).cast_signed();
-    let y: Vec<i64> = samples.iter().map(class).collect();
-    (Condition { y: Some(Tensor::from_slice(&y).to_device(device)), c: None }, y)
+/// Classes as a condition; none where there are none.
+fn under(y: &[i64], device: Device) -> Condition {
+    let told = y.first().is_some_and(|&y| y != NO_LABEL);
+    Condition { y: told.then(|| Tensor::from_slice(y).to_device(device)), c: None }
 }
 
 /// A run of a method, open for use.
@@ -345,21 +314,6 @@ pub struct LearnedModel {
     learner: Box<dyn Learner>,
     lesson: Lesson,
     device: Device,
-}
-
-/// What is to be drawn.
-#[derive(Clone, Copy, Debug)]
-pub struct Draws {
-    /// Pictures.
-    pub n: usize,
-    /// Number of the first.
-    pub first: u64,
-    /// Seed of the noise.
-    pub seed: u64,
-    /// Pictures at once.
-    pub batch: usize,
-    /// Class of all; in turn if absent.
-    pub class: Option<usize>,
 }
 
 impl LearnedModel {
@@ -377,7 +331,7 @@ impl LearnedModel {
         settings.remove("method");
         let lesson = Lesson::new(method, settings)?;
         let signature = saved.meta.signature.clone();
-        let mut learner = lesson.learner(&signature, device)?;
+        let mut learner = lesson.model.build(&signature, device, lesson.seed)?;
         saved.restore_learner(learner.as_mut())?;
         for (_, params) in learner.params() {
             params.freeze();
@@ -391,8 +345,8 @@ impl LearnedModel {
     /// Data that is not there.
     pub fn open(&self, name: Option<&str>, px: usize) -> Result<Arc<dyn Dataset>, Error> {
         match name {
-            None => (self.lesson.trainer.data)(self.method.slug, self.lesson.settings.clone()),
-            Some(name) => Ok(open_fitted(self.lesson.read.open.clone(), self.signature.input, name, px)?),
+            None => self.lesson.model.data(),
+            Some(name) => Ok(open_fitted(self.lesson.model.options(), self.signature.input, name, px)?),
         }
     }
 
@@ -410,31 +364,41 @@ impl LearnedModel {
     ) -> Result<Features, Error> {
         let fresh = match beside {
             Beside::Nothing => None,
-            Beside::Baselines => Some(self.lesson.learner(&self.signature, self.device)?),
+            Beside::Baselines => Some(self.lesson.model.build(&self.signature, self.device, self.lesson.seed)?),
         };
         let ask = Ask { device: self.device, items, seed };
         let about = (&self.signature, self.images);
-        Ok(learner_table([Some(self.learner.as_ref()), fresh.as_deref()], about, data, &ask, observe)?)
+        Ok(learner_table(self.learner.as_ref(), fresh.as_deref(), about, data, &ask, observe)?)
     }
 
-    /// Draws pictures.
+    /// Draws pictures; how is the method's own business, and not said in `drawing`.
     ///
     /// # Errors
     /// A model that draws none.
-    pub fn draw(&self, draws: &Draws, observe: &mut dyn FnMut(u64, u64)) -> Result<Drawn, Error> {
+    pub fn draw(&self, drawing: &Drawing, observe: &mut dyn FnMut(u64, u64)) -> Result<Drawn, Error> {
         let _guard = tch::no_grad_guard();
-        let cannot = pentimento_train::Error::Cannot { what: "way to draw new pictures; `pentimento encode` reads it" };
-        let all: Vec<u64> = (draws.first..).take(draws.n).collect();
         let (mut parts, mut labels) = (Vec::new(), Vec::new());
-        for samples in all.chunks(draws.batch.max(1)) {
-            let (c, y) = in_turn(samples, self.classes().len(), draws.class, self.device);
-            let found = self.trained().and_then(|t| t.generate(&Noise::new(draws.seed, samples.to_vec()), &c));
-            let Some(x) = found else { return Err(cannot.into()) };
+        let all: Vec<usize> = (0..drawing.n).collect();
+        for places in all.chunks(drawing.batch.max(1)) {
+            let y: Vec<i64> = places.iter().map(|&i| drawing.class_of(i, self.classes().len())).collect();
+            let noise = Noise::new(drawing.seed, places.iter().map(|&i| drawing.first + i as u64).collect());
+            let found = self.trained().and_then(|t| t.generate(&noise, &under(&y, self.device)));
+            let x = found.ok_or(pentimento_train::Error::Cannot {
+                what: "way to draw new pictures; `pentimento encode` reads it",
+            })?;
             parts.push(x.to_device(Device::Cpu).to_kind(Kind::Float));
             labels.extend(y);
-            observe(labels.len() as u64, draws.n as u64);
+            observe(labels.len() as u64, drawing.n as u64);
         }
         Ok(Drawn { x: Tensor::cat(&parts, 0), y: labels })
+    }
+
+    /// A class by name or number.
+    ///
+    /// # Errors
+    /// A name it does not know, with the nearest one; any, where it was not told classes.
+    pub fn class(&self, name: &str) -> Result<usize, Error> {
+        Ok(class_named(self.classes(), name)?)
     }
 
     /// The classes that can be asked for; none where it was not told any.
@@ -447,18 +411,12 @@ impl LearnedModel {
         self.learner.trained()
     }
 
-    /// The text that goes into drawn pictures.
-    pub fn text(&self, draws: &Draws) -> String {
+    /// The text that goes into picture i of a drawing.
+    pub fn text(&self, drawing: &Drawing, i: usize) -> String {
         json!({
-            "recipe": self.lesson.recipe(), "images": self.images, "seed": draws.seed, "number": draws.first,
+            "recipe": self.lesson.recipe(), "images": self.images, "seed": drawing.seed, "number": drawing.first + i as u64,
             "pentimento": env!("CARGO_PKG_VERSION"),
         })
         .to_string()
-    }
-}
-
-impl Lesson {
-    fn learner(&self, signature: &Signature, device: Device) -> Result<Box<dyn Learner>, Error> {
-        (self.trainer.build)(self.method.slug, self.settings.clone(), signature, device, self.seed)
     }
 }

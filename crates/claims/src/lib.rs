@@ -38,7 +38,7 @@ pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use factors::{FACTORS, FactorCodes, FactorTests};
 pub use harness::{Case, Estimate, Options, Outcome, Watch, picture_path};
 pub use judge::{Judge, JudgeConfig, Seen};
-pub use lesson::{Draws, LearnedModel, Lesson, Trainable, Trainer, middle, parameters};
+pub use lesson::{LearnedModel, Lesson, Trainable, Trainer, middle, parameters};
 pub use method::{Arm, Card, Claim, HEADINGS, Method, Metrics, Picture, Run};
 pub use page::{gallery, page, summary};
 pub use recipe::{Budget, Predicate, Recipe, Setting, settings};

@@ -188,8 +188,8 @@ impl Metric {
 /// One of the two things compared.
 pub struct Side {
     pub name: String,
-    /// Numbers of the items, where they are known.
-    pub index: Vec<i64>,
+    /// Of a table: the data it was made of, where that is said, and the numbers of its items.
+    pub items: Option<(Option<String>, Vec<i64>)>,
     /// Factors by name, each `[N]`.
     pub factors: Vec<(String, Vec<f64>)>,
     n: Option<usize>,
@@ -299,9 +299,10 @@ fn table(name: &str, table: Table, args: &Args) -> anyhow::Result<Side> {
         factors.iter_mut().for_each(|(_, values)| values.truncate(first));
     }
     let n = Some(features.n());
+    let items = Some((table.provenance.get("data").cloned(), index));
     Ok(Side {
         name: name.to_owned(),
-        index,
+        items,
         factors,
         n,
         extractor,
@@ -316,7 +317,7 @@ fn statistics(name: &str, npz: &Npz) -> anyhow::Result<Side> {
     let (extractor, resize) = (GIVEN.to_owned(), NOT_STATED.to_owned());
     Ok(Side {
         name: name.to_owned(),
-        index: Vec::new(),
+        items: None,
         factors: Vec::new(),
         n: None,
         extractor,
@@ -343,14 +344,13 @@ fn pictures(name: &str, args: &Args) -> anyhow::Result<Side> {
     let [c, h, w] = shape;
     let size = format!("{w}x{h}, {}", if c == 1 { "grey" } else { "colour" });
     let resize = if args.px == 0 { format!("none: {size}") } else { format!("cropped and averaged to {size}") };
-    let (pictures, name, index) = (Pictures::new(shape, values)?, name.to_owned(), (0..).take(n).collect());
-    let n = Some(n);
+    let (pictures, name, n, items) = (Pictures::new(shape, values)?, name.to_owned(), Some(n), None);
     match &args.extractor {
         Some(extractor) if !args.metric.compares_pictures() => {
             let (found, extractor) = extract::features(extractor, args.extractor_input, &args.device, &pictures)?;
-            Ok(Side { name, index, factors, n, extractor, resize, what: What::Features(found) })
+            Ok(Side { name, items, factors, n, extractor, resize, what: What::Features(found) })
         }
-        _ => Ok(Side { name, index, factors, n, extractor: PIXELS.into(), resize, what: What::Pictures(pictures) }),
+        _ => Ok(Side { name, items, factors, n, extractor: PIXELS.into(), resize, what: What::Pictures(pictures) }),
     }
 }
 
@@ -508,7 +508,7 @@ fn pairs(x: &Pictures, y: &Pictures, args: &Args) -> anyhow::Result<Vec<Measured
     let (name, values) = match (args.metric, &args.extractor) {
         (Metric::Lpips, Some(network)) => {
             let weights = args.weights.as_deref();
-            ("lpips", extract::perceptual(network, args.extractor_input, &args.device, weights, [x, y])?.0)
+            ("lpips", extract::perceptual(network, args.extractor_input, &args.device, weights, [x, y])?)
         }
         (Metric::Psnr, _) => ("psnr", measure::psnr(x, y, RANGE)?),
         (Metric::Ssim, _) => ("ssim", measure::ssim(x, y, RANGE, window)?),

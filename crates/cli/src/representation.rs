@@ -20,9 +20,14 @@ const VALUES: [usize; 2] = [32, 10];
 /// Measures of the features of the same items by two models.
 pub fn of_two(metric: Metric, a: &Side, b: &Side, k: Option<usize>) -> anyhow::Result<Vec<Measured>> {
     let (x, y) = (a.features()?, b.features()?);
-    let same = a.index.is_empty() || b.index.is_empty() || a.index == b.index;
+    let (Some((data_a, items_a)), Some((data_b, items_b))) = (&a.items, &b.items) else {
+        bail!(
+            "two models are compared on the same items: give tables, of one data set, that `pentimento encode` made of both"
+        );
+    };
+    let one_set = data_a.is_none() || data_b.is_none() || data_a == data_b;
     ensure!(
-        x.n() == y.n() && same,
+        one_set && items_a == items_b,
         "{} and {} are not of the same items in the same order; encode one data set with both",
         a.name,
         b.name
@@ -105,8 +110,8 @@ pub fn of_factors(metric: Metric, a: &Side, seed: u64) -> anyhow::Result<Vec<Mea
         a.name
     );
     let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-    let (values, cut) = discrete(&columns);
-    let factors = Factors::new(columns.len(), values)?;
+    let columns_of: Vec<&[f64]> = columns.iter().map(|(_, v)| v.as_slice()).collect();
+    let (factors, cut) = Factors::of_numbers(&columns_of, VALUES[0], VALUES[1])?;
     let cut = if cut == 0 { String::new() } else { format!("; {cut} cut into {} parts of equal count", VALUES[1]) };
     let note = format!("factors {}{cut}", names.join(", "));
     let single = |name, score: f64| vec![Measured::plain(name, score, &note)];
@@ -126,9 +131,7 @@ pub fn of_factors(metric: Metric, a: &Side, seed: u64) -> anyhow::Result<Vec<Mea
         Metric::Dci => {
             let parts = split(x.n(), Fractions { validation: 0.0, test: 0.3 }, seed)?;
             let side = |items: &[usize]| -> anyhow::Result<(Features, Factors)> {
-                let rows = items.iter().flat_map(|&i| (0..factors.f()).map(move |k| (i, k)));
-                let all: Vec<Vec<u32>> = (0..factors.f()).map(|k| factors.column(k)).collect();
-                Ok((x.select(items)?, Factors::new(factors.f(), rows.map(|(i, k)| all[k][i]).collect())?))
+                Ok((x.select(items)?, factors.select(items)?))
             };
             let (fit, test) = (side(&parts.train)?, side(&parts.test)?);
             let found = measure::dci_boosted((&fit.0, &fit.1), (&test.0, &test.1), &Default::default())?;
@@ -148,47 +151,4 @@ fn numbers(columns: &[&(String, Vec<f64>)]) -> anyhow::Result<Features> {
     let n = columns.first().map_or(0, |(_, v)| v.len());
     let values = (0..n).flat_map(|i| columns.iter().map(move |(_, v)| v[i] as f32)).collect();
     Ok(Features::new(columns.len(), values)?)
-}
-
-/// Factors by the number of their value, `[N, F]`, and how many of them were cut into parts.
-fn discrete(columns: &[&(String, Vec<f64>)]) -> (Vec<u32>, usize) {
-    let mut cut = 0;
-    let each: Vec<Vec<u32>> = columns
-        .iter()
-        .map(|(_, values)| {
-            let mut sorted = values.clone();
-            sorted.sort_by(f64::total_cmp);
-            let mut known = sorted.clone();
-            known.dedup();
-            if known.len() > VALUES[0] {
-                cut += 1;
-                known = (1..VALUES[1]).map(|part| sorted[(part * sorted.len()).div_euclid(VALUES[1])]).collect();
-                return values.iter().map(|v| place(known.partition_point(|edge| edge <= v))).collect();
-            }
-            values.iter().map(|v| place(known.partition_point(|edge| edge < v))).collect()
-        })
-        .collect();
-    let n = each.first().map_or(0, Vec::len);
-    ((0..n).flat_map(|i| each.iter().map(move |column| column[i])).collect(), cut)
-}
-
-fn place(i: usize) -> u32 {
-    u32::try_from(i).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn factors_are_numbered_by_value_and_long_ones_cut_evenly() {
-        let few = ("a".to_owned(), vec![0.5, -1.0, 0.5, 2.0]);
-        assert_eq!(discrete(&[&few]), (vec![1, 0, 1, 2], 0));
-        let many = ("b".to_owned(), (0..100).map(|i| f64::from((i * 37) % 100)).collect::<Vec<f64>>());
-        let (values, cut) = discrete(&[&many]);
-        let sizes: Vec<usize> = (0..10).map(|p| values.iter().filter(|v| **v == p).count()).collect();
-        assert_eq!((cut, sizes), (1, vec![10; 10]));
-        let order = |i: usize, j: usize| many.1[i] < many.1[j] && values[i] > values[j];
-        assert!(!(0..100).any(|i| (0..100).any(|j| order(i, j))), "parts keep the order");
-    }
 }

@@ -2,10 +2,10 @@
 
 use crate::exit::{DONE, Outcome};
 use crate::terminal::{Opened, Steps, open_any, result, say};
-use pentimento_claims::{Draws, LearnedModel};
+use pentimento_claims::LearnedModel;
 use pentimento_diffusion::{Grid, Sampler};
 use pentimento_io::{Array, Values, atomic, npz, png_out};
-use pentimento_train::{Drawing, Drawn, Model, Signature, bytes, default_out};
+use pentimento_train::{Drawing, Drawn, Model, SampleTable, bytes, default_out};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -96,16 +96,13 @@ fn of_method(args: &Args, model: &LearnedModel, started: Instant) -> Outcome {
         !given && args.guidance.is_none() && args.interval.is_none(),
         "--steps, --sampler, --grid, --guidance and --interval are a diffusion recipe's; {slug} draws as its own settings say"
     );
-    let asked = Signature { classes: model.classes().to_vec(), ..model.signature.clone() };
-    let class = args.class.as_deref().map(|c| asked.class(c)).transpose()?;
-    let draws = Draws { n: args.n, first: args.first, seed: args.seed, batch: args.batch, class };
+    let class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
+    let (n, batch, how) = (args.n, args.batch, SampleTable::default());
+    let drawing = Drawing { n, class, seed: args.seed, first: args.first, batch, how };
     let mut bar = Steps::new("drawing");
-    let drawn = model.draw(&draws, &mut |done, all| bar.at("drawing", done, all))?;
+    let drawn = model.draw(&drawing, &mut |done, all| bar.at("drawing", done, all))?;
     drop(bar);
-    let chunks = |i: Option<usize>| {
-        let first = draws.first + i.unwrap_or(0) as u64;
-        vec![("pentimento", model.text(&Draws { first, ..draws }))]
-    };
+    let chunks = |i: Option<usize>| vec![("pentimento", model.text(&drawing, i.unwrap_or(0)))];
     let grid = png_out::grid(&bytes(&drawn.x), 10.min(args.n));
     write(args, &drawn, started, &chunks, &encoded(&grid, &chunks(None))?)
 }

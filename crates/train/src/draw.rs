@@ -1,5 +1,5 @@
 use crate::checkpoint::Checkpoint;
-use crate::plan::Signature;
+use crate::plan::{Signature, class_named};
 use crate::recipe::{Recipe, SampleTable};
 use crate::{Error, RunFolder, model};
 use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params};
@@ -71,7 +71,7 @@ impl Model {
     /// # Errors
     /// A name it does not know, with the nearest one.
     pub fn class(&self, name: &str) -> Result<usize, Error> {
-        self.signature.class(name)
+        class_named(&self.signature.classes, name)
     }
 
     /// Names of the blocks that can be read.
@@ -136,10 +136,7 @@ impl Drawing {
 
     /// The class of picture i.
     pub fn class_of(&self, i: usize, classes: usize) -> i64 {
-        // By the sample's number, not its place in this drawing: sample 17 is the same picture in every drawing.
-        let turn = (self.first + i as u64).checked_rem(classes as u64).unwrap_or(0);
-        let class = self.class.map_or(turn, |c| c as u64);
-        if classes == 0 { NO_LABEL } else { i64::try_from(class).unwrap_or(NO_LABEL) }
+        class_of(self.class, self.first + i as u64, classes)
     }
 
     /// Draws. `observe` hears (evaluated steps, all steps) as it goes.
@@ -227,6 +224,13 @@ pub fn bytes(x: &Tensor) -> Vec<Array> {
     u8s.copy_data(&mut flat, u8s.numel());
     let per = shape.iter().product::<usize>().max(1);
     flat.chunks(per).map(|p| Array::new(shape.clone(), Values::U8(p.to_vec()))).collect()
+}
+
+/// The class of a sample: one for all, or each in its turn; none where there are none.
+pub fn class_of(one: Option<usize>, sample: u64, classes: usize) -> i64 {
+    // By the sample's number, not its place in a drawing: sample 17 is the same picture in every drawing.
+    let class = one.map(|c| c as u64).or(sample.checked_rem(classes as u64)).filter(|_| classes > 0);
+    class.map_or(NO_LABEL, u64::cast_signed)
 }
 
 /// Where pictures of a run go unless told otherwise.

@@ -28,20 +28,17 @@ pub struct Signature {
     pub factors: Vec<String>,
 }
 
-impl Signature {
-    /// A class by name or number.
-    ///
-    /// # Errors
-    /// A name that is not known, with the nearest one.
-    pub fn class(&self, name: &str) -> Result<usize, Error> {
-        let names = &self.classes;
-        let by_number = name.parse().ok().filter(|&c: &usize| c < names.len());
-        names.iter().position(|n| n == name).or(by_number).ok_or_else(|| {
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let want = if names.is_empty() { "this model knows no classes".into() } else { choose(name, &known) };
-            Error::Value { key: "--class", got: name.into(), want }
-        })
-    }
+/// A class by name or number.
+///
+/// # Errors
+/// A name that is not known, with the nearest one.
+pub fn class_named(classes: &[String], name: &str) -> Result<usize, Error> {
+    let by_number = name.parse().ok().filter(|&c: &usize| c < classes.len());
+    classes.iter().position(|n| n == name).or(by_number).ok_or_else(|| {
+        let known: Vec<&str> = classes.iter().map(String::as_str).collect();
+        let want = if classes.is_empty() { "this model knows no classes".into() } else { choose(name, &known) };
+        Error::Value { key: "--class", got: name.into(), want }
+    })
 }
 
 /// The data of a run, split by an addressed hash of each item's number, so that no item is in two parts.

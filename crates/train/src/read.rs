@@ -1,6 +1,7 @@
 use crate::{Error, Model, plan};
 use pentimento_core::{Condition, Level, NO_LABEL, Network, Noise, Stream, choose};
 use pentimento_data::{Dataset, Loader, LoaderConfig, Open};
+use pentimento_measure::{Features, Pictures};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -172,7 +173,53 @@ pub(crate) fn read_items(
     Ok(out)
 }
 
-fn to_host(t: &Tensor) -> Vec<f32> {
+/// Pictures held in memory, in batches, without gradients; `see` is given each batch with the noise of its pictures' numbers.
+///
+/// # Errors
+/// What `see` meets.
+pub(crate) fn in_batches(
+    pictures: &Pictures,
+    device: Device,
+    observe: &mut dyn FnMut(u64, u64),
+    see: &mut dyn FnMut(&Tensor, &Noise) -> Result<(), Error>,
+) -> Result<(), Error> {
+    /// Memory only.
+    const TOGETHER: usize = 64;
+    let _guard = tch::no_grad_guard();
+    let size = pictures.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    let each: usize = pictures.shape().iter().product();
+    let mut done = 0;
+    for values in pictures.values().chunks(TOGETHER * each.max(1)) {
+        let x = Tensor::from_slice(values).view([-1, size[0], size[1], size[2]]).to_device(device);
+        let rows = x.size()[0].unsigned_abs();
+        see(&x, &Noise::new(0, (done..done + rows).collect()))?;
+        done += rows;
+        observe(done, pictures.n() as u64);
+    }
+    Ok(())
+}
+
+/// Features of pictures held in memory, by whatever looks at a batch `[B, C, H, W]` and gives `[B, D]`.
+///
+/// # Errors
+/// What `look` meets, features that are not finite.
+pub fn features_of(
+    pictures: &Pictures,
+    device: Device,
+    observe: &mut dyn FnMut(u64, u64),
+    look: &mut dyn FnMut(&Tensor, &Noise) -> Result<Tensor, Error>,
+) -> Result<Features, Error> {
+    let (mut width, mut values) = (0, Vec::new());
+    in_batches(pictures, device, observe, &mut |x, noise| {
+        let found = look(x, noise)?;
+        width = found.numel().checked_div(usize::try_from(x.size()[0]).unwrap_or(1)).unwrap_or(0);
+        values.extend(to_host(&found));
+        Ok(())
+    })?;
+    Ok(Features::new(width, values)?)
+}
+
+pub(crate) fn to_host(t: &Tensor) -> Vec<f32> {
     let t = t.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
     let mut v = vec![0.0; t.numel()];
     t.copy_data(&mut v, t.numel());

@@ -1,6 +1,8 @@
 //! A user's own network, saved as TorchScript: Inception, CLIP, DINO, a perceptual network, whatever says something of pictures.
 
 use crate::Error;
+use crate::read::{in_batches, to_host};
+use pentimento_measure::{Layer, Pictures, lpips};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tch::{CModule, Device, IValue, Kind, Tensor, jit};
@@ -123,7 +125,47 @@ impl Script {
             let why = format!("answers with {} tensors; features are one", all.len());
             return Err(Error::Script { path: self.path.clone(), why });
         };
-        Ok(one.flatten(1, -1))
+        Ok(one.reshape([x.size()[0], -1]))
+    }
+
+    /// Perceptual distances of pairs of pictures, in the form of LPIPS over the maps `[B, C, H, W]` that the network answers with.
+    /// `weights` of the channels, a list for each map; ones if absent.
+    ///
+    /// # Errors
+    /// As [`Script::look`]; an answer that is no map, and what [`lpips`] refuses.
+    pub fn perceptual(
+        &self,
+        [a, b]: [&Pictures; 2],
+        weights: Option<&[Vec<f32>]>,
+        observe: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<f64>, Error> {
+        let [a, b] = [self.maps(a, observe)?, self.maps(b, observe)?];
+        let ones: Vec<Vec<f32>> = a.iter().map(|m| vec![1.0; m.shape()[0]]).collect();
+        let weights = weights.unwrap_or(&ones);
+        if weights.len() != a.len() {
+            let why = format!("answers with {} maps, and there are weights for {}", a.len(), weights.len());
+            return Err(Error::Script { path: self.path.clone(), why });
+        }
+        let layers = a.iter().zip(&b).zip(weights).map(|((a, b), weights)| Layer { a, b, weights });
+        Ok(lpips(&layers.collect::<Vec<_>>())?.values)
+    }
+
+    fn maps(&self, pictures: &Pictures, observe: &mut dyn FnMut(u64, u64)) -> Result<Vec<Pictures>, Error> {
+        let mut maps: Vec<([usize; 3], Vec<f32>)> = Vec::new();
+        in_batches(pictures, self.device, observe, &mut |x, _| {
+            for (i, map) in self.look(x)?.iter().enumerate() {
+                let [_, c, h, w] = map.size()[..] else {
+                    let why = format!("answers with {:?}; LPIPS compares maps [B, C, H, W]", map.size());
+                    return Err(Error::Script { path: self.path.clone(), why });
+                };
+                if maps.len() <= i {
+                    maps.push(([c, h, w].map(|n| usize::try_from(n).unwrap_or(0)), Vec::new()));
+                }
+                maps[i].1.extend(to_host(map));
+            }
+            Ok(())
+        })?;
+        maps.into_iter().map(|(shape, values)| Ok(Pictures::new(shape, values)?)).collect()
     }
 
     /// The file and the range, as results name it.
@@ -189,6 +231,10 @@ mod tests {
         let say = |path: &Path| Script::open(path, Range::Signed, Device::Cpu).err().map(|e| e.to_string()).unwrap();
         assert!(say(&file).contains("is no TorchScript"), "{}", say(&file));
         assert!(say(&dir.path().join("none.pt")).contains("no such file"));
+        // A number for each picture is one column.
+        let (_dir, path) = saved(&mut |x| vec![x.sum_dim_intlist([1, 2, 3].as_slice(), false, Kind::Float)]);
+        let script = Script::open(&path, Range::Signed, Device::Cpu).unwrap();
+        assert_eq!(script.features(&pictures(3, 3)).unwrap().size(), [3, 1]);
         let (_dir, path) = saved(&mut |x| vec![x.sum(Kind::Float)]);
         let said =
             Script::open(&path, Range::Signed, Device::Cpu).unwrap().look(&pictures(3, 3)).unwrap_err().to_string();

@@ -64,7 +64,8 @@ pub fn features_table(
 /// # Errors
 /// A learner that has no features, data of another shape.
 pub fn learner_table(
-    [learner, fresh]: [Option<&dyn Learner>; 2],
+    learner: &dyn Learner,
+    fresh: Option<&dyn Learner>,
     (signature, images): (&Signature, u64),
     data: &Arc<dyn Dataset>,
     ask: &Ask,
@@ -78,7 +79,6 @@ pub fn learner_table(
             Ok(())
         })
     };
-    let Some(learner) = learner else { return Err(Error::Cannot { what: "features" }) };
     let ours = read(learner, "reading the model")?;
     let random = fresh.map(|f| read(f, "reading the model before training")).transpose()?;
     let provenance = [

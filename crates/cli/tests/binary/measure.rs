@@ -166,11 +166,13 @@ fn representations_are_measured_by_shape_by_likeness_and_against_factors() {
         assert!(value(&format!("{metric} pure.parquet"), metric).is_finite());
     }
     table(&t, "x.npz", [40, 3], "mid @ 0.1");
+    batch(&t, "p.npz", [4, 8, 8], 0);
     let plain = t.run("measure dimension x.npz");
     assert!(plain.code == Some(0) && plain.out.contains("two-nn") && plain.out.contains("95 %"), "{plain:?}");
     for (args, words) in [
         ("measure mig x.npz", &["x.npz: carries no factors that vary", "sprites"][..]),
         ("measure cka pure.parquet others.parquet", &["not of the same items"]),
+        ("measure cka p.npz p.npz", &["give tables, of one data set"]),
         ("measure cka pure.parquet", &["cka: compares two sets"]),
         ("measure mig pure.parquet pure.parquet", &["mig: is of one set"]),
     ] {

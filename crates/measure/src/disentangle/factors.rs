@@ -27,6 +27,53 @@ impl Factors {
         Ok(Self { n, f, values })
     }
 
+    /// Factors given as numbers, a column each: every value is a name, but a factor of more than `most` values is cut into `parts`
+    /// of equal count. Returns how many were cut, too.
+    ///
+    /// # Errors
+    /// No columns or rows, columns of different lengths.
+    pub fn of_numbers(columns: &[&[f64]], most: usize, parts: usize) -> Result<(Self, usize)> {
+        let n = columns.first().map_or(0, |c| c.len());
+        if let Some(other) = columns.iter().find(|c| c.len() != n) {
+            return Err(Error::LengthMismatch { what: "values of a factor", want: n, got: other.len() });
+        }
+        if n == 0 {
+            return Err(Error::TooFew { what: "factor values", need: 1, got: 0 });
+        }
+        let mut cut = 0;
+        let each: Vec<Vec<u32>> = columns
+            .iter()
+            .map(|values| {
+                let mut sorted = values.to_vec();
+                sorted.sort_by(f64::total_cmp);
+                // A value's name is the number of edges that it has reached.
+                let mut edges = sorted.clone();
+                edges.dedup();
+                edges.remove(0);
+                if edges.len() >= most {
+                    cut += 1;
+                    edges = (1..parts).map(|part| sorted[(part * n).div_euclid(parts)]).collect();
+                }
+                let name = |v: &f64| u32::try_from(edges.partition_point(|edge| edge <= v)).unwrap_or(u32::MAX);
+                values.iter().map(name).collect()
+            })
+            .collect();
+        let rows = (0..n).flat_map(|i| each.iter().map(move |column| column[i]));
+        Ok((Self::new(columns.len(), rows.collect())?, cut))
+    }
+
+    /// Some of the items.
+    ///
+    /// # Errors
+    /// None of them.
+    ///
+    /// # Panics
+    /// An item that is not there.
+    pub fn select(&self, items: &[usize]) -> Result<Self> {
+        let rows = items.iter().flat_map(|&i| self.values[i * self.f..(i + 1) * self.f].iter().copied());
+        Self::new(self.f, rows.collect())
+    }
+
     /// Number of items.
     pub fn n(&self) -> usize {
         self.n
@@ -69,6 +116,25 @@ impl Factors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_named_in_order_and_long_factors_cut_evenly() {
+        let few: &[f64] = &[0.5, -1.0, 0.5, 2.0];
+        let (named, cut) = Factors::of_numbers(&[few, &[7.0; 4]], 32, 10).unwrap();
+        assert_eq!((named.column(0), named.column(1), cut), (vec![1, 0, 1, 2], vec![0; 4], 0));
+        assert_eq!(named.select(&[3, 0]).unwrap().column(0), [2, 1]);
+        let many: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 100)).collect();
+        let (parts, cut) = Factors::of_numbers(&[&many], 32, 10).unwrap();
+        let column = parts.column(0);
+        let sizes: Vec<usize> = (0..10).map(|p| column.iter().filter(|v| **v == p).count()).collect();
+        assert_eq!((cut, sizes), (1, vec![10; 10]));
+        assert!(
+            (0..100).all(|i| (0..100).all(|j| many[i] >= many[j] || column[i] <= column[j])),
+            "parts keep the order"
+        );
+        assert!(Factors::of_numbers(&[], 32, 10).is_err() && Factors::of_numbers(&[few, &[1.0]], 32, 10).is_err());
+        assert!(Factors::of_numbers(&[&[]], 32, 10).is_err());
+    }
 
     #[test]
     fn columns_are_factors() {
