@@ -276,7 +276,8 @@ fn a_trial_judges_nothing() {
     let mut count = Count::default();
     let found = case.trial(100, &options(dir.path()), &mut count).unwrap();
     assert_eq!((found.len(), found[0].1, count.ran), (1, 4.0, 2));
-    assert!(!dir.path().join("evidence").exists());
+    let judged = case.run(&options(dir.path()), &mut Count::default()).unwrap_err().to_string();
+    assert!(judged.contains("changed for a trial") && !dir.path().join("evidence").exists(), "{judged}");
     let refused =
         |set: &str| Case::changed(&method, Budget::Small, &[set.into()]).err().map(|e| e.to_string()).unwrap();
     assert!(refused("efect=1").contains("did you mean `effect`?"));

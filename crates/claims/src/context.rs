@@ -73,8 +73,8 @@ impl Context<'_> {
         images.min(steps * batch as u64)
     }
 
-    /// The setting with the highest score: how an arm is tuned. One at which training or its codes break down is no candidate, a single one is
-    /// taken untried, and where none works the first is left to fail in the open.
+    /// The setting with the highest score: how an arm is tuned. One at which training or its codes break down is no candidate, a
+    /// single one is taken untried, and where none works the first is left to fail in the open.
     ///
     /// # Errors
     /// Whatever else stops a trial.

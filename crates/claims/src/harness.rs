@@ -57,6 +57,8 @@ pub struct Case<'a> {
     /// The recipe.
     pub recipe: Recipe,
     budget: Budget,
+    /// Whether settings are not the recipe's: then nothing is judged.
+    changed: bool,
     /// The arms.
     pub claim: Claim,
 }
@@ -97,7 +99,7 @@ impl<'a> Case<'a> {
                 }
             }
         }
-        Ok(Self { method, recipe, budget, claim })
+        Ok(Self { method, recipe, budget, changed: !sets.is_empty(), claim })
     }
 
     /// Hash of page, configuration, data, predicates and numerics.
@@ -171,6 +173,11 @@ impl<'a> Case<'a> {
     pub fn run(&self, options: &Options, watch: &mut dyn Watch) -> Result<Outcome, Error> {
         let slug = self.method.slug;
         let judged = options.seeds.is_none_or(|n| n >= LOOKS[0].0);
+        if judged && self.changed {
+            let why =
+                "its settings were changed for a trial, and a claim is judged by the recipe as it is committed".into();
+            return Err(Error::Recipe { slug: slug.into(), why });
+        }
         let checkout = options.checkout.as_ref();
         let recipe_path = format!("recipes/{}/{slug}.toml", self.method.family);
         if let (Some(checkout), true) = (checkout, judged) {
