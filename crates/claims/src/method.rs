@@ -5,7 +5,7 @@ use pentimento_io::png_out;
 use pentimento_train::bytes;
 use serde::Serialize;
 use serde_json::Value;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// A published method: all that the catalogue knows of it. No tensor is made before its claim runs.
 pub struct Method {
@@ -108,6 +108,28 @@ impl Picture {
         let all: Vec<_> = rows.iter().flat_map(bytes).collect();
         Ok(Self { caption: caption.into(), png: png_out::encode(&png_out::grid(&all, columns), &[])? })
     }
+
+    /// Twelve pictures far apart in `x` `[N, C, H, W]`, and under each the four that are nearest to it by the cosine of `features` `[N, D]`.
+    ///
+    /// # Errors
+    /// As [`Picture::rows`].
+    pub fn nearest(caption: &str, x: &Tensor, features: &Tensor) -> Result<Self, Error> {
+        let rows: Vec<_> = nearest(features, 12, 4).iter().map(|row| x.index_select(0, row)).collect();
+        Self::rows(caption, &rows)
+    }
+}
+
+/// Rows evenly apart, at most `columns`; then the nearest to each by cosine, the second nearest and so on to the `k`th.
+fn nearest(features: &Tensor, columns: i64, k: i64) -> Vec<Tensor> {
+    let (n, f) = (features.size()[0], features.flatten(1, -1));
+    let columns = columns.min(n).max(1);
+    let unit = &f / f.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(1e-12);
+    let asked = Tensor::arange(columns, (Kind::Int64, f.device())) * n.div_euclid(columns);
+    // A copy of a picture is a neighbour, the picture itself is not.
+    let cosine = unit.index_select(0, &asked).matmul(&unit.tr());
+    let cosine = cosine.scatter_value(1, &asked.unsqueeze(1), f64::NEG_INFINITY);
+    let found = cosine.topk(k.min(n - 1), 1, true, true).1;
+    std::iter::once(asked).chain(found.unbind(1)).collect()
 }
 
 impl Metrics {
@@ -200,6 +222,19 @@ mod tests {
         assert_eq!((card.title.as_str(), card.arxiv.as_str(), card.year.as_str()), ("A title", "2209.15430", "2022"));
         assert_eq!((card.gives.as_str(), card.how.as_str()), ("Much.", "Thus:\n    x = y"));
         assert_eq!((card.departs.as_str(), card.holds.as_str()), ("Nowhere.", "It holds."));
+    }
+
+    /// Directions a tenth of a radian apart, each twice, at lengths that must not matter.
+    #[test]
+    fn the_nearest_is_the_copy_and_the_row_itself_is_not_among_them() {
+        let angle = Tensor::from_slice(&[0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3_f64]);
+        let length = Tensor::from_slice(&[1.0, 5.0, 2.0, 1.0, 7.0, 1.0, 1.0, 3.0_f64]).unsqueeze(1);
+        let features = Tensor::stack(&[angle.cos(), angle.sin()], 1) * length;
+        let rows: Vec<Vec<i64>> = nearest(&features, 4, 3).iter().map(|r| r.try_into().unwrap()).collect();
+        assert_eq!(rows[..2], [vec![0, 2, 4, 6], vec![1, 3, 5, 7]]);
+        let third = |i: usize| [rows[2][i], rows[3][i]];
+        assert!([[2, 3], [3, 2]].contains(&third(0)) && [[4, 5], [5, 4]].contains(&third(3)), "{rows:?}");
+        assert_eq!(nearest(&features.narrow(0, 0, 2), 12, 4).len(), 2, "the asked and the one other");
     }
 
     #[test]

@@ -17,8 +17,8 @@
 //!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Recipe, Sets, Trainable, Trainer, labels, probe_codes,
-    settings,
+    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
+    probe_codes, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms, Trained};
@@ -273,9 +273,14 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let _guard = tch::no_grad_guard();
     let ([fit, choose], tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
     let code = |b: &Batch| -> Result<_, Error> { Ok((model.trunk.encoder.forward(&b.x), labels(b)?)) };
-    let found = probe_codes([code(&fit)?, code(&choose)?, code(&tests)?])?;
+    let judged = code(&tests)?;
+    let nearest =
+        (ctx.seed == 0).then(|| Picture::nearest("test pictures, and those nearest to each", &tests.x, &judged.0));
+    let found = probe_codes([code(&fit)?, code(&choose)?, judged])?;
     let spread = spread(&model.trunk.project(&tests.x));
-    Ok(Metrics::new([("accuracy", found.score), ("spread", spread)]))
+    let mut metrics = Metrics::new([("accuracy", found.score), ("spread", spread)]);
+    metrics.pictures.extend(nearest.transpose()?);
+    Ok(metrics)
 }
 
 #[cfg(test)]
@@ -358,7 +363,7 @@ mod tests {
         let [fresh, alone, whole] = [Training::None, Training::WithoutPredictor, Training::Whole].map(of);
         let get = |m: &Metrics, name| m.get(name).unwrap();
         assert!(get(&alone, "spread") < 0.7 * get(&whole, "spread"), "{fresh:?} {alone:?} {whole:?}");
-        assert!(get(&whole, "accuracy") > 0.6, "{whole:?}");
+        assert!(get(&whole, "accuracy") > 0.6 && whole.pictures.len() == 1, "{whole:?}");
     }
 
     #[test]
