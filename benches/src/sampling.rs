@@ -35,7 +35,7 @@ impl Drawing {
         params.freeze();
         // The path is not read: levels come from the table, and noise is what the network predicts.
         let time = TimeInput::Index { steps: TABLE };
-        let network = Parametrised::new(Box::new(network), Path::Flow, Prediction::Epsilon, time);
+        let network = Parametrised::new(Box::new(network), Path::Flow, Prediction::Epsilon).timed(time);
         let all = inputs(ask)?;
         Ok(Self {
             params,

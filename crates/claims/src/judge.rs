@@ -74,7 +74,7 @@ impl Judge {
     /// # Errors
     /// Data without classes, and what training meets.
     pub fn trained(ctx: &mut Context, config: &JudgeConfig, data: &Arc<dyn Dataset>) -> Result<Self, Error> {
-        let input = data.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let input = data.size();
         let classes = i64::try_from(data.classes().len()).unwrap_or(i64::MAX);
         if classes == 0 {
             return Err(Error::NoClasses);

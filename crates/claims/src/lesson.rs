@@ -191,7 +191,7 @@ impl Lesson {
             let why = format!("batch = {}; the data has only {} items to learn from", t.batch, data.len());
             return Err(Error::Recipe { slug: self.method.slug.into(), why });
         }
-        let shape = all.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let shape = all.size();
         let signature = Signature { input: shape, classes: all.classes().to_vec(), factors: all.factors().to_vec() };
         let learner = self.model.build(&signature, device, self.seed)?;
         let parameters = parameters(learner.as_ref());

@@ -64,7 +64,7 @@ impl Opened {
 
     /// Channels, height and width of the pictures.
     pub fn shape(&self) -> [i64; 3] {
-        self.train.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+        self.train.size()
     }
 
     /// The whole test set as one batch.

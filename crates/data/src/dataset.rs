@@ -15,6 +15,11 @@ pub trait Dataset: Send + Sync {
     /// `[C, H, W]` of every item.
     fn shape(&self) -> [usize; 3];
 
+    /// The same in libtorch's integers.
+    fn size(&self) -> [i64; 3] {
+        self.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+    }
+
     /// Names of the classes; empty where items carry no label.
     fn classes(&self) -> &[String];
 

@@ -86,10 +86,16 @@ pub struct Parametrised {
 }
 
 impl Parametrised {
-    /// Without preconditioning and learned variance.
-    pub fn new(network: Box<dyn Network>, path: Path, prediction: Prediction, time: TimeInput) -> Self {
-        let (preconditioning, variance) = (Preconditioning::None, Variance::Fixed);
+    /// Without preconditioning and learned variance, told the time as is usual on the path ([`TimeInput::for_path`]).
+    pub fn new(network: Box<dyn Network>, path: Path, prediction: Prediction) -> Self {
+        let (time, preconditioning, variance) = (TimeInput::for_path(&path), Preconditioning::None, Variance::Fixed);
         Self { network, path, prediction, time, preconditioning, variance }
+    }
+
+    /// The same network, told the time in another way.
+    #[must_use]
+    pub fn timed(self, time: TimeInput) -> Self {
+        Self { time, ..self }
     }
 
     /// The same network read under a preconditioning.

@@ -97,7 +97,7 @@ impl Plan {
         if let Some(name) = &recipe.data.validate_on {
             parts.validation = other_set(&recipe, name, &all)?;
         }
-        let [c, h, w] = all.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let [c, h, w] = all.size();
         let classes = if recipe.data.labels { all.classes().to_vec() } else { Vec::new() };
         let signature = Signature { input: [c, h, w], classes, factors: all.factors().to_vec() };
         if usize::try_from(parts.train.len()).is_ok_and(|n| n < recipe.train.batch) {

@@ -28,7 +28,7 @@ fn the_loss_is_that_of_the_latents_as_data() {
     let loss = || {
         let network = FakeNetwork::boxed(|x, _| x * 0.3);
         let (path, prediction) = (Path::VpCosine { s: 0.008 }, Prediction::Epsilon);
-        let denoiser = Parametrised::new(network, path, prediction, TimeInput::Thousand);
+        let denoiser = Parametrised::new(network, path, prediction).timed(TimeInput::Thousand);
         DiffusionLoss::new(denoiser, Params::new(Device::Cpu, 0), LossConfig::default())
     };
     let at = At { seed: 3, step: 9, images: 70 };

@@ -20,7 +20,8 @@ fn ancestral_with_learned_variance_is_the_loop_of_the_paper() {
         let i = t.view([-1, 1, 1, 1]);
         Tensor::cat(&[(x * 0.8 - 0.1).tanh() + &i * 0.01, (x * 2.0 + i).sin()], 1)
     });
-    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon, TimeInput::Index { steps })
+    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon)
+        .timed(TimeInput::Index { steps })
         .with_variance(Variance::Learned);
     let (step, levels, noise) =
         (Sampler::Ancestral.step(), table.levels(steps, Spacing::Even), Noise::new(4, vec![3, 8]));

@@ -1,8 +1,7 @@
 use crate::fakes::{FakeNetwork, PATHS, gap, normal};
 use pentimento_core::{At, Batch, HostBatch, Level, NO_LABEL, Noise, Objective, Params, SingleLoss, Stream};
 use pentimento_diffusion::{
-    DiffusionLoss, LossConfig, MAX_GAIN, Parametrised, Path, Preconditioning, Prediction, Spread, TimeInput, Times,
-    Weighting,
+    DiffusionLoss, LossConfig, MAX_GAIN, Parametrised, Path, Preconditioning, Prediction, Spread, Times, Weighting,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -24,7 +23,7 @@ fn batch(t: &[f64]) -> Batch {
 /// The loss of the network f(x) = 0.3 x.
 fn loss(path: Path, prediction: Prediction, around: Preconditioning, config: LossConfig) -> DiffusionLoss {
     let network = FakeNetwork::boxed(|x, _| x * 0.3);
-    let d = Parametrised::new(network, path, prediction, TimeInput::for_path(&path)).preconditioned(around);
+    let d = Parametrised::new(network, path, prediction).preconditioned(around);
     DiffusionLoss::new(d, Params::new(Device::Cpu, 0), config)
 }
 
@@ -113,7 +112,7 @@ fn gradients_reach_the_network() {
     let w = params.root().tensor("w", Tensor::from(0.3_f64));
     let own = w.shallow_clone();
     let network = FakeNetwork::boxed(move |x, _| x * &own);
-    let d = Parametrised::new(network, Path::Flow, Prediction::Velocity, TimeInput::Thousand);
+    let d = Parametrised::new(network, Path::Flow, Prediction::Velocity);
     let learner = SingleLoss::new(DiffusionLoss::new(d, params, LossConfig::default()), Kind::Float);
     let b = batch(&[0.3, 0.6]);
     let total = learner.objective().loss(&b, &AT);

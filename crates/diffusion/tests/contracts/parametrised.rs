@@ -15,7 +15,7 @@ fn oracle(
     level: &Level,
 ) -> (Parametrised, Tensor, Tensor) {
     let (x0, eps) = (normal(1, &[4, 3, 2, 2]), normal(2, &[4, 3, 2, 2]));
-    let shell = |f| Parametrised::new(f, path, prediction, TimeInput::for_path(&path)).preconditioned(around);
+    let shell = |f| Parametrised::new(f, path, prediction).preconditioned(around);
     let answer = shell(FakeNetwork::boxed(|x, _| x.shallow_clone())).raw_target(&x0, &eps, level);
     let told = answer.shallow_clone();
     let network = FakeNetwork::boxed(move |_, _| told.shallow_clone());
@@ -44,7 +44,7 @@ fn the_gain_is_how_an_error_of_the_output_appears() {
             let x = normal(3, &[1, 1, 2, 2]);
             let at = |shift: f64| {
                 let network = FakeNetwork::boxed(move |x, _| x * 0.0 + shift);
-                let d = Parametrised::new(network, Path::Flow, prediction, TimeInput::Thousand).preconditioned(around);
+                let d = Parametrised::new(network, Path::Flow, prediction).preconditioned(around);
                 let x0 = d.denoise(&x, &level, &Condition::none()).x0;
                 (d, x0)
             };
@@ -75,13 +75,8 @@ fn edm_coefficients_have_their_limits() {
 
 #[test]
 fn the_input_is_scaled_to_unit_variance() {
-    let d = Parametrised::new(
-        FakeNetwork::boxed(|x, _| x.shallow_clone()),
-        Path::Edm,
-        Prediction::Sample,
-        TimeInput::CNoise,
-    )
-    .preconditioned(EDM);
+    let d = Parametrised::new(FakeNetwork::boxed(|x, _| x.shallow_clone()), Path::Edm, Prediction::Sample)
+        .preconditioned(EDM);
     let level = Path::Edm.level(3.0 / 80.0);
     let xt = level.mix(&(normal(4, &[64, 4, 8, 8]) * 0.5), &normal(5, &[64, 4, 8, 8]));
     let (x, t) = d.input(&xt, &level);
@@ -104,8 +99,7 @@ fn time_is_told_as_the_network_expects() {
 #[test]
 fn the_second_half_of_the_channels_is_the_variance_fraction() {
     let network = FakeNetwork::boxed(|x, _| Tensor::cat(&[x * 0.5, x * 0.0 + 0.5], 1));
-    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon, TimeInput::Thousand)
-        .with_variance(Variance::Learned);
+    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon).with_variance(Variance::Learned);
     let (x, level) = (normal(6, &[2, 3, 2, 2]), Path::Flow.level(0.5));
     let out = d.denoise(&x, &level, &Condition::none());
     assert!(gap(&out.variance.unwrap(), &(x.zeros_like() + 0.75)) < 1e-12);

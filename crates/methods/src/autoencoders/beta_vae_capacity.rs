@@ -284,7 +284,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
 fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Pressure) -> Result<Metrics, Error> {
     const KEY: u64 = 0xBE7A;
     const WATCHED: i64 = 2000;
-    let shape = world.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    let shape = world.size();
     let draw = |i| Draws::at(KEY, i, 0, Stream::Own).below(world.len());
     let numbers: Vec<u64> = (0..config.items).map(draw).collect();
     let tests = gather(world.as_ref(), &numbers)?.upload(ctx.device);

@@ -27,7 +27,7 @@ use pentimento_claims::{
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Params, SingleLoss, Stream, Tap, Terms};
 use pentimento_data::{Dataset, Subset};
-use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Sampler, TimeInput, Walk};
+use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Prediction, Sampler, Walk};
 use pentimento_measure::{Features, Gaussian, accuracy, cknna, frechet};
 use pentimento_nn::layers::{Init, Linear};
 use pentimento_nn::{Activation, DitConfig, DitPlan, Grid, GridEncoder, Mlp};
@@ -192,7 +192,7 @@ impl Alignment {
 
 /// A SiT with the weights that it starts from.
 fn sit(params: &Params, plan: &DitPlan) -> Parametrised {
-    Parametrised::new(Box::new(plan.build(&params.root())), Path::Flow, Prediction::Velocity, TimeInput::Thousand)
+    Parametrised::new(Box::new(plan.build(&params.root())), Path::Flow, Prediction::Velocity)
 }
 
 struct Model {

@@ -26,7 +26,7 @@ use pentimento_core::{
 };
 use pentimento_data::Dataset;
 use pentimento_diffusion::{
-    Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput, Variance, Walk,
+    Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, Variance, Walk,
 };
 use pentimento_measure::{Knn, Metric, Vote, accuracy};
 use pentimento_nn::{DitConfig, NetworkConfig};
@@ -131,8 +131,7 @@ impl Config {
         let params = Params::new(device, seed);
         let network = self.network.build(&params.root(), input, i64::try_from(classes).unwrap_or(i64::MAX))?;
         let variance = if self.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-        let time = TimeInput::for_path(&self.path);
-        let denoiser = Parametrised::new(network, self.path, self.prediction, time).with_variance(variance);
+        let denoiser = Parametrised::new(network, self.path, self.prediction).with_variance(variance);
         let dropout = self.label_dropout;
         let loss = LossConfig { spread: Spread::Stratified, label_dropout: dropout, ..LossConfig::default() };
         let loss = DiffusionLoss::new(denoiser, params, loss);

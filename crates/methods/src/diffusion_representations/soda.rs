@@ -32,8 +32,7 @@ use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Par
 use pentimento_data::sprites::{Mode, Shape, Sprites, SpritesConfig};
 use pentimento_data::{Dataset, Open};
 use pentimento_diffusion::{
-    ClassifierFree, Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, TimeInput,
-    Walk,
+    ClassifierFree, Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, Walk,
 };
 use pentimento_latent::{Gaussian, principal_directions};
 use pentimento_nn::{
@@ -177,7 +176,7 @@ impl Model {
         let (params, weights) = (Params::new(device, seed), Params::new(device, seed));
         let encoder = config.encoder.build(&params.root(), shape, config.latent)?;
         let network = config.decoder().build(&weights.root(), shape, 0)?;
-        let denoiser = Parametrised::new(network, PATH, Prediction::Epsilon, TimeInput::for_path(&PATH));
+        let denoiser = Parametrised::new(network, PATH, Prediction::Epsilon);
         let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
         let decoder = DiffusionLoss::new(denoiser, weights, loss);
         Ok(Self { config: config.clone(), aim, shape, params, encoder, decoder })
@@ -337,7 +336,7 @@ impl Task {
     }
 
     fn shape(&self) -> [i64; 3] {
-        self.world.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+        self.world.size()
     }
 
     fn measure(&self, tests: &FactorTests, encode: &dyn Fn(&Tensor) -> Tensor) -> Result<Metrics, Error> {
@@ -578,46 +577,6 @@ mod tests {
         let [loss, moved] = try_step(&mut model, &batch, config.lr);
         assert!(loss.is_finite() && moved > 0.0);
     }
-
-    // ZZTRIAL
-    #[test]
-    fn zz_trial_soda() {
-        let Ok(text) = std::env::var("SODA_TRIAL") else { return };
-        let recipe = Recipe::of(&METHOD).unwrap();
-        let base: toml::Table = recipe.config(Budget::Small).unwrap();
-        fn merge(a: &mut toml::Table, b: toml::Table) {
-            for (k, v) in b {
-                match (a.get_mut(&k), v) {
-                    (Some(toml::Value::Table(x)), toml::Value::Table(y)) => merge(x, y),
-                    (_, v) => {
-                        a.insert(k, v);
-                    }
-                }
-            }
-        }
-        let mut table = base;
-        merge(&mut table, text.parse().unwrap());
-        let config: Config = table.try_into().unwrap();
-        let task = Task::new(config).unwrap();
-        println!("world {} learned {}", task.world.len(), task.learned.len());
-        let arms = std::env::var("SODA_ARMS").unwrap_or("beta same soda".into());
-        let seed: u64 = std::env::var("SODA_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(100);
-        for arm in arms.split(' ') {
-            let start = std::time::Instant::now();
-            let m = match arm {
-                "beta" => try_run(|ctx| task.beta_vae(ctx), seed, &mut Silent),
-                "same" => try_run(|ctx| task.bottleneck(ctx, Aim::Same), seed, &mut Silent),
-                _ => try_run(|ctx| task.bottleneck(ctx, Aim::Other), seed, &mut Silent),
-            }
-            .unwrap();
-            let values: Vec<String> = m.values.iter().map(|(k, v)| format!("{k} {v:.3}")).collect();
-            println!("TRIAL {arm} {:.0}s {}", start.elapsed().as_secs_f64(), values.join("  "));
-            for (i, p) in m.pictures.iter().enumerate() {
-                std::fs::write(format!("/tmp/h/soda-{i}.png"), &p.png).unwrap();
-            }
-        }
-    }
-    // ZZEND
 
     #[test]
     fn the_recipe_and_the_card_are_whole() {

@@ -26,7 +26,7 @@ use pentimento_data::scenes::{Scene, Scenes, ScenesConfig};
 use pentimento_data::{Dataset, Open, sprites::Shape};
 use pentimento_diffusion::{
     Clipped, Composed, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Sampler, Spread, Term,
-    TimeInput, Variance, Walk,
+    Variance, Walk,
 };
 use pentimento_nn::{Mapped, NetworkConfig, UnetConfig};
 use pentimento_train::{Schedule, Signature, TrainTable};
@@ -166,8 +166,7 @@ impl Config {
             Hearing::Mapped => Box::new(Mapped::new(&self.network, &root, shape, (width, RADIUS))?),
         };
         let variance = if self.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-        let time = TimeInput::for_path(&self.path);
-        let denoiser = Parametrised::new(network, self.path, self.prediction, time).with_variance(variance);
+        let denoiser = Parametrised::new(network, self.path, self.prediction).with_variance(variance);
         let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
         let loss = DiffusionLoss::new(denoiser, params, loss);
         Ok(SingleLoss::new(Captioned { config: self.clone(), words, shape, loss }, Kind::Float))
@@ -337,7 +336,7 @@ impl Task {
     }
 
     fn shape(&self) -> [i64; 3] {
-        self.world.shape().map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+        self.world.size()
     }
 
     fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {

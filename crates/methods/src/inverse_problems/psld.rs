@@ -25,7 +25,7 @@ use pentimento_core::{At, Batch, Codec, Condition, Noise, Objective, Params, Sin
 use pentimento_data::{Dataset, Subset};
 use pentimento_diffusion::{
     BlockAverage, DiffusionLoss, Grid, LatentLoss, LossConfig, Mask, Operator, Parametrised, Path, Prediction, Sampler,
-    Spread, Steered, TimeInput, Walk, sample,
+    Spread, Steered, Walk, sample,
 };
 use pentimento_latent::Gaussian;
 use pentimento_measure::{Layer, Pictures, lpips};
@@ -280,7 +280,7 @@ impl Task {
     fn prior(&self, codec: GridCodec, device: Device, seed: u64) -> Result<LatentLoss<GridCodec>, Error> {
         let (c, params) = (&self.config, Params::new(device, seed));
         let network = c.network.build(&params.root(), codec.latents(), 0)?;
-        let denoiser = Parametrised::new(network, c.path, c.prediction, TimeInput::for_path(&c.path));
+        let denoiser = Parametrised::new(network, c.path, c.prediction);
         let loss = LossConfig { spread: Spread::Stratified, label_dropout: 0.0, ..LossConfig::default() };
         Ok(LatentLoss::new(codec, DiffusionLoss::new(denoiser, params, loss)))
     }
