@@ -13,7 +13,7 @@
 //!     unconditional half. Times dwell at medium noise, where what z says decides most: alpha^2 = 2/pi arccos(sqrt(t)).
 //! **Needs.** `nn::Resnet`, `nn::LatentConfig` (a U-Net's latent), `nn::Views`, `diffusion::Path::VpInverseCosine`,
 //!     `DiffusionLoss::per_sample_under`, `claims::FactorTests`; for the rival `latent::Gaussian`, `nn::ConvDecoder`.
-//! **Departs.** Sprites in place of ImageNet and Shapes3D, 24 pixels for both views; crops alone, no RandAugment. Three outlines
+//! **Departs.** Sprites in place of ImageNet and Shapes3D, 16 pixels for both views; crops alone, no RandAugment. Three outlines
 //!     without a full symmetry, so that rotation is to be seen. The encoder has group normalisation, and small has no mean
 //!     over its last map, which would hide places from the rivals. Scales are 1 + linear, as in ADM. Weights at the end of a
 //!     cosine of the rate and no average of them; gradients are clipped apart for encoder and decoder. How often sections are masked
