@@ -4,6 +4,7 @@
 
 use crate::planned;
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 const REGISTRY: &str = "crates/methods/src/registry.rs";
@@ -29,7 +30,9 @@ pub fn run(root: &Path, name: &str, arxiv: &str) -> Result<()> {
         text.replace("{arxiv}", arxiv).replace("{year}", &year)
     };
     // The registry first: it is what can refuse.
-    let registry = registered(&read(root, REGISTRY)?, family, &folder, &module)?;
+    let registry = read(root, REGISTRY)?;
+    known(root, &registry, family)?;
+    let registry = registered(&registry, family, &folder, &module)?;
     let topic = format!("crates/methods/src/{folder}/mod.rs");
     if !root.join(&topic).exists() {
         let doc = format!("//! The family `{family}`.\n\npub mod {module};\n");
@@ -43,7 +46,22 @@ pub fn run(root: &Path, name: &str, arxiv: &str) -> Result<()> {
     write(root, REGISTRY, &registry)?;
     write(root, &page, &fill(PAGE))?;
     write(root, &recipe, &fill(RECIPE))?;
-    eprintln!("{page}\n{recipe}\n{REGISTRY}: one line");
+    eprintln!("new: {page}, {recipe}\nlines in: {REGISTRY}, {topic}; next: CONTRIBUTING.md");
+    Ok(())
+}
+
+/// A family is one of the registry or of the table of papers: a slip must not start another.
+fn known(root: &Path, registry: &str, family: &str) -> Result<()> {
+    let table = std::fs::read_to_string(root.join(planned::TABLE)).unwrap_or_default();
+    let planned = table.lines().skip(1).filter_map(|l| l.split('\t').nth(3));
+    let named = registry.split("name: \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let all: BTreeSet<&str> = planned.chain(named).collect();
+    let list = all.iter().copied().collect::<Vec<_>>().join(", ");
+    ensure!(
+        all.contains(family),
+        "{family}: no such family; there are {list} (another goes into {} first)",
+        planned::TABLE
+    );
     Ok(())
 }
 
@@ -192,8 +210,12 @@ mod tests {
         write(dir.path(), REGISTRY, lines).unwrap();
         write(dir.path(), "crates/methods/src/geometry/mod.rs", "//! Doc.\n\npub mod old;\n").unwrap();
         write(dir.path(), "crates/methods/src/lib.rs", "//! Doc.\n\npub mod geometry;\nmod registry;\n").unwrap();
-        write(dir.path(), planned::TABLE, "slug\ttitle\tarxiv\tfamily\nmy-slug\tMy title\t2401.01234\tgeometry\n")
-            .unwrap();
+        write(
+            dir.path(),
+            planned::TABLE,
+            "slug\ttitle\tarxiv\tfamily\nmy-slug\tMy title\t2401.01234\tgeometry\nf\tF\t2402.00001\tfew-step\n",
+        )
+        .unwrap();
         dir
     }
 
@@ -232,7 +254,11 @@ mod tests {
     #[test]
     fn bad_names_are_refused() {
         let dir = tree();
-        for (name, arxiv) in [("slug", "2401.01234"), ("a/B c", "2401.01234"), ("a/b", "24.1"), ("a/b", "x")] {
+        let slip = run(dir.path(), "geometrie/my-slug", "2401.01234").unwrap_err().to_string();
+        assert!(slip.contains("there are few-step, geometry"), "{slip}");
+        for (name, arxiv) in
+            [("slug", "2401.01234"), ("geometry/B c", "2401.01234"), ("geometry/b", "24.1"), ("geometry/b", "x")]
+        {
             assert!(run(dir.path(), name, arxiv).is_err(), "{name} {arxiv}");
         }
     }

@@ -268,6 +268,14 @@ fn dead_codes_lose_and_other_errors_stop() {
     assert!(matches!(stopped, Err(Error::NoClasses)));
 }
 
+/// Pictures are of seed 0 and of trials, whose seeds no verdict looks at.
+#[test]
+fn the_first_seed_and_trials_are_shown() {
+    let told = |ctx: &mut Context| Ok(Metrics::new([("shown", f64::from(u8::from(ctx.shown())))]));
+    let shown = |seed| try_run(told, seed, &mut Silent).unwrap().get("shown");
+    assert_eq!([0, 1, 9, 10, 100].map(shown), [1.0, 0.0, 0.0, 1.0, 1.0].map(Some));
+}
+
 /// A trial runs all arms at its seed under changed settings, says what predicates compare, and writes nothing.
 #[test]
 fn a_trial_judges_nothing() {
@@ -275,7 +283,9 @@ fn a_trial_judges_nothing() {
     let case = Case::changed(&method, Budget::Small, &["effect=4.0".into(), "noise=0.0".into()]).unwrap();
     let mut count = Count::default();
     let found = case.trial(100, &options(dir.path()), &mut count).unwrap();
-    assert_eq!((found.len(), found[0].1, count.ran), (1, 4.0, 2));
+    assert_eq!((found.compared.len(), found.compared[0].1, count.ran), (1, 4.0, 2));
+    let shown = |(path, caption): &(std::path::PathBuf, String)| path.is_file() && caption == "seed 100";
+    assert!(found.pictures.len() == 2 && found.pictures.iter().all(shown), "{:?}", found.pictures);
     let judged = case.run(&options(dir.path()), &mut Count::default()).unwrap_err().to_string();
     assert!(judged.contains("changed for a trial") && !dir.path().join("evidence").exists(), "{judged}");
     let refused =

@@ -1,7 +1,7 @@
 //! What an arm is given: a seed, a device, the loop, and weights that other arms of the same seed share.
 
 use crate::store::{Store, key};
-use crate::{Error, Metrics, Opened};
+use crate::{Error, LOOKS, Metrics, Opened};
 use pentimento_core::{At, Batch, Draws, HostBatch, Learner, Stream};
 use pentimento_data::{Augment, Dataset};
 use pentimento_io::safetensors::{self, Metadata};
@@ -61,6 +61,13 @@ impl Context<'_> {
             Walked::Whole => Ok(curve),
             Walked::Stopped => Err(Error::Interrupted),
         }
+    }
+
+    /// Whether somebody will look at this run: seed 0 stands for the others, and a seed that no verdict looks at is a trial. Only such
+    /// runs draw pictures.
+    pub fn shown(&self) -> bool {
+        let verdict = LOOKS.iter().map(|(n, _)| *n as u64).max().unwrap_or(0);
+        self.seed == 0 || self.seed >= verdict
     }
 
     /// A length of training: as it is in a run, a share of it in an estimate.

@@ -74,6 +74,15 @@ pub struct Outcome {
     pub written: Option<PathBuf>,
 }
 
+/// All arms at one seed, judged by nobody.
+#[derive(Debug)]
+pub struct Trial {
+    /// What the predicates compare, the primary one first.
+    pub compared: Vec<(Predicate, f64)>,
+    /// The pictures drawn, in the cache, and what they show.
+    pub pictures: Vec<(PathBuf, String)>,
+}
+
 impl<'a> Case<'a> {
     /// Checks recipe, configuration and data: everything that can be known before the first tensor.
     ///
@@ -212,19 +221,23 @@ impl<'a> Case<'a> {
         Ok(outcome)
     }
 
-    /// Runs every arm at one seed and judges nothing: how sizes are found, on seeds that no verdict looks at. Returns what the
-    /// predicates compare, the primary one first.
+    /// Runs every arm at one seed and judges nothing: how sizes are found, on seeds that no verdict looks at.
     ///
     /// # Errors
     /// As [`Case::run`].
-    pub fn trial(&self, seed: u64, options: &Options, watch: &mut dyn Watch) -> Result<Vec<(Predicate, f64)>, Error> {
+    pub fn trial(&self, seed: u64, options: &Options, watch: &mut dyn Watch) -> Result<Trial, Error> {
         let store = Store::folder(&options.cache)?;
-        let mut runs = Vec::new();
+        let (mut runs, mut pictures) = (Vec::new(), Vec::new());
         for arm in &self.claim.arms {
-            runs.push(self.cell(arm, seed, &store, options.device, watch)?);
+            let run = self.cell(arm, seed, &store, options.device, watch)?;
+            let stem = self.stem(arm.name, seed, options.device);
+            let of_run = run.1.iter().enumerate();
+            pictures.extend(of_run.map(|(i, p)| (options.cache.join(picture_name(&stem, i)), p.caption.clone())));
+            runs.push(run);
         }
         let all = std::iter::once(&self.recipe.holds).chain(&self.recipe.also);
-        all.map(|p| Ok((p.clone(), self.difference(p, &runs, seed)?))).collect()
+        let compared = all.map(|p| Ok((p.clone(), self.difference(p, &runs, seed)?))).collect::<Result<_, Error>>()?;
+        Ok(Trial { compared, pictures })
     }
 
     /// One arm at one seed, from the cache or run now.
@@ -255,7 +268,7 @@ impl<'a> Case<'a> {
             peak_mib: pentimento_io::system::memory().peak_mib,
         };
         for (i, picture) in pictures.iter().enumerate() {
-            store.put(&format!("{stem}.{i}.png"), picture.png.clone())?;
+            store.put(&picture_name(&stem, i), picture.png.clone())?;
         }
         // The numbers come last: a cell that can be read has its pictures.
         store.put(&format!("{stem}.json"), json!(cell).to_string().into_bytes())?;
@@ -351,6 +364,11 @@ pub fn picture_path(evidence: &Path, cell: &Cell, i: usize) -> PathBuf {
     evidence.with_file_name(format!("{stem}-{}-{}-{i}.png", cell.arm, cell.seed))
 }
 
+/// The i-th picture of a cell, in the store.
+fn picture_name(stem: &str, i: usize) -> String {
+    format!("{stem}.{i}.png")
+}
+
 fn kept(store: &Store, stem: &str) -> Result<Option<(Cell, Vec<Picture>)>, Error> {
     // What cannot be read is measured again.
     let Some(cell) = store.get(&format!("{stem}.json"))?.and_then(|b| serde_json::from_slice::<Cell>(&b).ok()) else {
@@ -358,7 +376,7 @@ fn kept(store: &Store, stem: &str) -> Result<Option<(Cell, Vec<Picture>)>, Error
     };
     let mut pictures = Vec::new();
     for (i, caption) in cell.pictures.iter().enumerate() {
-        let Some(png) = store.get(&format!("{stem}.{i}.png"))? else { return Ok(None) };
+        let Some(png) = store.get(&picture_name(stem, i))? else { return Ok(None) };
         pictures.push(Picture { caption: caption.clone(), png });
     }
     Ok(Some((cell, pictures)))

@@ -36,7 +36,7 @@ pub use context::{Context, Curve, features, labels, noisy, probe_codes, try_run,
 pub use error::Error;
 pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use factors::{FACTORS, FactorCodes, FactorTests};
-pub use harness::{Case, Estimate, Options, Outcome, Watch, picture_path};
+pub use harness::{Case, Estimate, Options, Outcome, Trial, Watch, picture_path};
 pub use judge::{Judge, JudgeConfig, Seen};
 pub use lesson::{LearnedModel, Lesson, Trainable, Trainer, middle, parameters};
 pub use method::{Arm, Card, Claim, HEADINGS, Method, Metrics, Picture, Run};

@@ -64,8 +64,12 @@ pub fn run(args: &Args) -> Outcome {
         table.whole = true;
         let found = case.trial(seed, &options, &mut table);
         drop(table.bar.take());
-        for (predicate, d) in found? {
+        let found = found?;
+        for (predicate, d) in &found.compared {
             result(&format!("{d:+.4}  {}", predicate.sentence()));
+        }
+        for (path, caption) in &found.pictures {
+            say(&format!("{}  {caption}", path.display()));
         }
         return Ok(DONE);
     }

@@ -319,7 +319,7 @@ fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Press
         let nats = first.map_or(f64::NAN, |(kl, _)| kl.sum(Kind::Double).double_value(&[]));
         metrics.values.push((name.into(), nats));
     }
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures = pictures(&model, &q, seen, shape)?;
     }
     Ok(metrics)

@@ -329,7 +329,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Res
     let tests = sets.tests(ctx.device)?;
     let weights = model.params.count() as f64;
     let mut metrics = Metrics::new([("error", model.evaluate(&tests)), ("rate", rate), ("weights", weights)]);
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures.push(pictures(&model, &tests)?);
     }
     Ok(metrics)

@@ -292,7 +292,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) 
     )?;
     let tests = sets.tests(ctx.device)?;
     let mut metrics = Metrics::new([("elbo", model.evaluate(&tests)), ("rate", rate)]);
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures.push(pictures(&model, &tests)?);
     }
     Ok(metrics)

@@ -292,7 +292,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) ->
     let tests = sets.tests(ctx.device)?;
     let [elbo, log_likelihood] = model.evaluate(&tests, config.draws);
     let mut metrics = Metrics::new([("elbo", elbo), ("log_likelihood", log_likelihood)]);
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures.push(pictures(&model, &tests)?);
     }
     Ok(metrics)

@@ -388,7 +388,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) ->
     let used = usage.gt(0.0).sum(Kind::Double).double_value(&[]);
     let values = [("perplexity", codebook::perplexity(&usage)), ("error", error), ("used", used), ("rate", rate)];
     let mut metrics = Metrics::new(values);
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures = pictures(&model, &tests)?;
     }
     Ok(metrics)

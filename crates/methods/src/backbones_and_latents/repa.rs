@@ -403,7 +403,7 @@ impl Task {
             // Half of the gain, as gains are ratios.
             metrics.values.push(("half_way".into(), (reached * vanilla).sqrt()));
         }
-        if ctx.seed == 0 {
+        if ctx.shown() {
             metrics.pictures = self.pictures(&model, &teacher, &tests.slice(0, tests.len().min(10)), &drawn)?;
         }
         Ok(metrics)

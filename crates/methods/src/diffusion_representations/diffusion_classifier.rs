@@ -371,7 +371,7 @@ impl Task {
             ("posterior_of_truth", of(&|e, y| posterior(e)[y])),
             ("evaluations", answers.evaluations as f64 / truth.len() as f64),
         ]);
-        if ctx.seed == 0 && sharing == Sharing::Paired {
+        if ctx.shown() && sharing == Sharing::Paired {
             let ranks: Vec<Vec<usize>> = answers.errors.iter().take(12).map(|e| ranked(e)).collect();
             metrics.pictures.push(self.pictures(model.loss.denoiser(), &tests.slice(0, ranks.len()), &ranks)?);
         }

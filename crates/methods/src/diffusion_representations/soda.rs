@@ -357,7 +357,7 @@ impl Task {
         ctx.train(&mut model, &self.learned, &self.config.table(), ctx.seed)?;
         let tests = FactorTests::new(&self.world, self.config.held, ctx.device)?;
         let mut metrics = self.measure(&tests, &|x| model.encoder.forward(x))?;
-        if ctx.seed == 0 && aim == Aim::Other {
+        if ctx.shown() && aim == Aim::Other {
             metrics.pictures = self.pictures(&model, tests.judged())?;
         }
         Ok(metrics)

@@ -205,7 +205,7 @@ impl Task {
             ("stitched_mse", sums[1][1] / pairs),
             ("own_mse", sums[0][1] / own),
         ]);
-        if ctx.seed == 0 {
+        if ctx.shown() {
             let show = |network: &Network| network.reconstruct(&reads[0].narrow(0, 0, 12));
             let rows = [tests.x.narrow(0, 0, 12), show(&networks[0]), show(&networks[1])];
             let caption = "test pictures; through their own decoder; through the decoder of another training";

@@ -466,7 +466,7 @@ impl Task {
             let x = self.answer(ctx, model, (asking, weight), (&requests, 0))?;
             metrics.values.push((name.into(), self.accuracy(&x, &requests)));
             metrics.values.push((format!("objects_of_{places}"), self.objects(&x)));
-            if ctx.seed == 0 && asking == Asking::Conjunction && places > 1 {
+            if ctx.shown() && asking == Asking::Conjunction && places > 1 {
                 let shown = &requests[..requests.len().min(SHOWN)];
                 let mean = self.answer(ctx, model, (Asking::Average, weight), (shown, 0))?;
                 let rows = [self.rendered(shown), mean, x.narrow(0, 0, x.size()[0].min(SHOWN as i64))];
@@ -497,7 +497,7 @@ impl Task {
             metrics.values.push(("accuracy".into(), self.accuracy(&x, &requests)));
             metrics.values.push(("judge_right".into(), self.accuracy(&scenes, &requests)));
             metrics.values.push(("judge_wrong".into(), self.accuracy(&scenes.roll([1], [0]), &requests)));
-        } else if ctx.seed == 0 {
+        } else if ctx.shown() {
             let few = i64::try_from(n).unwrap_or(i64::MAX).min(SHOWN as i64);
             let free = self.draw(ctx, model, 0..n.min(SHOWN as u64), &[])?;
             let caption = format!("without a caption; away from, in turn, {}", c.world.colours.join(", "));

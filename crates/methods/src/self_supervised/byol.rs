@@ -275,7 +275,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let code = |b: &Batch| -> Result<_, Error> { Ok((model.trunk.encoder.forward(&b.x), labels(b)?)) };
     let judged = code(&tests)?;
     let nearest =
-        (ctx.seed == 0).then(|| Picture::nearest("test pictures, and those nearest to each", &tests.x, &judged.0));
+        ctx.shown().then(|| Picture::nearest("test pictures, and those nearest to each", &tests.x, &judged.0));
     let found = probe_codes([code(&fit)?, code(&choose)?, judged])?;
     let spread = spread(&model.trunk.project(&tests.x));
     let mut metrics = Metrics::new([("accuracy", found.score), ("spread", spread)]);

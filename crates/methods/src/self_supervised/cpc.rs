@@ -307,7 +307,7 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     let accuracy = model.accuracy([&parts[0], &parts[1], &tests])?;
     let information = if training == Training::Autoencoder { f64::NAN } else { information(&model, &tests) };
     let mut metrics = Metrics::new([("accuracy", accuracy), ("rate", rate), ("information", information)]);
-    if ctx.seed == 0 {
+    if ctx.shown() {
         metrics.pictures.push(picture(&model, &parts, &tests)?);
     }
     Ok(metrics)
