@@ -13,7 +13,7 @@ targets=${*:-$(ls fuzz/fuzz_targets | sed 's/\.rs$//')}
 # libFuzzer's instrumentation is behind a nightly flag; this makes the stable compiler take it.
 export RUSTC_BOOTSTRAP=1
 # Outside the repository's target folder, whose flags (the path of libtorch) are of no use here.
-export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-/tmp/fuzz-target}"
+export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-${TMPDIR:-/tmp}/fuzz-target}"
 mkdir -p fuzz/found fuzz/artifacts
 cargo fuzz build || exit 2
 

@@ -137,7 +137,7 @@ const PAGE: &str = r#"//! # {title}
 //! **Departs.** Where the code departs from the paper.
 //! **Holds if.** The claim in words (`recipes/{family}/{slug}.toml`).
 
-use pentimento_claims::{Budget, Claim, Error, Method, Recipe, settings};
+use pentimento_claims::{Budget, Claim, Context, Error, Method, Metrics, Recipe, settings};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -168,7 +168,13 @@ impl Default for Config {
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
-    Ok(Claim { config: json!(config), data: Vec::new(), arms: Vec::new() })
+    let arms = [("baseline", "what the method is compared with", false), ("{slug}", "the whole method", true)];
+    Ok(Claim::of(json!(config), Vec::new(), config, arms, run))
+}
+
+fn run(config: &Config, ctx: &mut Context, whole: bool) -> Result<Metrics, Error> {
+    let why = format!("arm {whole} at seed {} and rate {} is not written yet", ctx.seed, config.lr);
+    Err(Error::Recipe { slug: METHOD.slug.into(), why })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use pentimento_io::png_out;
 use pentimento_train::bytes;
 use serde::Serialize;
 use serde_json::Value;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// A published method: all that the catalogue knows of it. No tensor is made before its claim runs.
@@ -54,6 +55,24 @@ pub struct Claim {
     pub data: Vec<String>,
     /// The arms, the method's own among them.
     pub arms: Vec<Arm>,
+}
+
+impl Claim {
+    /// Arms that share what is prepared, the configuration and its data, and differ in one value each.
+    pub fn of<T: 'static, V: Clone + 'static, const N: usize>(
+        config: Value,
+        data: Vec<String>,
+        shared: T,
+        arms: [(&'static str, &'static str, V); N],
+        run: impl Fn(&T, &mut Context, V) -> Result<Metrics, Error> + 'static,
+    ) -> Self {
+        let together = Arc::new((shared, run));
+        let arm = |(name, what, value): (_, _, V)| {
+            let together = together.clone();
+            Arm::new(name, what, move |ctx| (together.1)(&together.0, ctx, value.clone()))
+        };
+        Self { config, data, arms: arms.map(arm).into() }
+    }
 }
 
 /// What an arm does at one seed.

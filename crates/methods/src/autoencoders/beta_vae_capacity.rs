@@ -18,7 +18,7 @@
 //!     at fewer nats than size.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, features, settings,
+    Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, features, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Draws, Learner, Noise, Params, Stream, Terms, Trained};
@@ -264,21 +264,15 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let world = Arc::new(Sprites::new(config.world.clone())?);
-    let (settings, data) = (json!(config), vec![world.fingerprint()]);
     let beta = Pressure::Beta(config.beta);
-    let arm = |name, what, pressure| {
-        let (config, world) = (config.clone(), world.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &world, pressure))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("vae", "a price of 1: the plain bound", Pressure::Beta(1.0)),
-            arm("beta-vae", "a price to the end", beta),
-            arm("capacity", "a budget that rises", Pressure::rising(&config)),
-        ],
-    })
+    let arms = [
+        ("vae", "a price of 1: the plain bound", Pressure::Beta(1.0)),
+        ("beta-vae", "a price to the end", beta),
+        ("capacity", "a budget that rises", Pressure::rising(&config)),
+    ];
+    Ok(Claim::of(json!(config), vec![world.fingerprint()], (config, world), arms, |(config, world), ctx, pressure| {
+        run(ctx, config, world, pressure)
+    }))
 }
 
 fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Pressure) -> Result<Metrics, Error> {

@@ -22,8 +22,7 @@
 //!     (`recipes/autoencoders/gon.toml`). Reported beside it: the gain over a code held fixed.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
-    settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Stream, Terms, Trained};
@@ -298,19 +297,14 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let arm = |name, what, coding| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, coding))
-    };
-    Ok(Claim {
-        config: json!(config),
-        data: sets.fingerprints(),
-        arms: vec![
-            arm("autoencoder", "the decoder and its mirror image as encoder", Coding::Encoder),
-            arm("gon-detached", "codes from the origin, held fixed", Coding::Origin(Order::First)),
-            arm("gon", "codes from the origin, gradients through them", Coding::Origin(Order::Second)),
-        ],
-    })
+    let arms = [
+        ("autoencoder", "the decoder and its mirror image as encoder", Coding::Encoder),
+        ("gon-detached", "codes from the origin, held fixed", Coding::Origin(Order::First)),
+        ("gon", "codes from the origin, gradients through them", Coding::Origin(Order::Second)),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, coding| {
+        run(ctx, config, sets, coding)
+    }))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.

@@ -18,8 +18,7 @@
 //!     plain straight-through.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
-    settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Learner, Noise, Params, Stream, Terms, Trained};
@@ -260,21 +259,15 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
-    let arm = |name, what, estimator| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, estimator))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("score-function", "the score function with a running mean", Estimator::ScoreFunction),
-            arm("straight-through", "hard choices, the gradient of pi", Estimator::StraightThrough),
-            arm("gumbel-softmax", "soft choices that cool", Estimator::GumbelSoftmax),
-            arm("st-gumbel-softmax", "hard choices, the gradient of the soft ones", Estimator::StraightThroughGumbel),
-        ],
-    })
+    let arms = [
+        ("score-function", "the score function with a running mean", Estimator::ScoreFunction),
+        ("straight-through", "hard choices, the gradient of pi", Estimator::StraightThrough),
+        ("gumbel-softmax", "soft choices that cool", Estimator::GumbelSoftmax),
+        ("st-gumbel-softmax", "hard choices, the gradient of the soft ones", Estimator::StraightThroughGumbel),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, estimator| {
+        run(ctx, config, sets, estimator)
+    }))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.

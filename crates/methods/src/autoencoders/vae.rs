@@ -20,7 +20,7 @@
 //!     nats, over seeds (`recipes/autoencoders/vae.toml`). Reported beside it: 20 latents against 3, and ln p(x).
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Learner, Noise, Params, Stream, Terms, Trained};
@@ -269,21 +269,15 @@ fn without_grad(make: impl FnOnce() -> Tensor) -> Tensor {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
     let few = Config { latent: 3, ..config.clone() };
-    let arm = |name, what, config: &Config, learning| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, learning))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("wake-sleep", "the same networks under wake-sleep", &config, Learning::WakeSleep),
-            arm("aevb", "both networks ascend the bound", &config, Learning::Bound),
-            arm("aevb-3", "the same with three latents", &few, Learning::Bound),
-        ],
-    })
+    let arms = [
+        ("wake-sleep", "the same networks under wake-sleep", (config.clone(), Learning::WakeSleep)),
+        ("aevb", "both networks ascend the bound", (config.clone(), Learning::Bound)),
+        ("aevb-3", "the same with three latents", (few, Learning::Bound)),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), sets, arms, |sets, ctx, (config, learning)| {
+        run(ctx, &config, sets, learning)
+    }))
 }
 
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) -> Result<Metrics, Error> {

@@ -24,8 +24,7 @@
 //!     squared error is no worse for it, and the comparison with moving means.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle,
-    settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle, settings,
 };
 use pentimento_core::noise::init_normal;
 use pentimento_core::optim::Optimisers;
@@ -355,19 +354,14 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let arm = |name, what, learning| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, learning))
-    };
-    Ok(Claim {
-        config: json!(config),
-        data: sets.fingerprints(),
-        arms: vec![
-            arm("vq-vae", "gradients move the codewords that are taken", Learning::Gradient),
-            arm("vq-vae-means", "moving means, with restarts", Learning::Means),
-            arm("vq-wae", "transport moves all codewords", Learning::Transport),
-        ],
-    })
+    let arms = [
+        ("vq-vae", "gradients move the codewords that are taken", Learning::Gradient),
+        ("vq-vae-means", "moving means, with restarts", Learning::Means),
+        ("vq-wae", "transport moves all codewords", Learning::Transport),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, learning| {
+        run(ctx, config, sets, learning)
+    }))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.

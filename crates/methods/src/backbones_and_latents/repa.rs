@@ -21,7 +21,7 @@
 //!     less than half of the gain, and the hidden layer is nearer to f (CKNNA).
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, features,
+    Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, features,
     settings,
 };
 use pentimento_core::optim::Optimisers;
@@ -296,20 +296,13 @@ struct Task {
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let task = Arc::new(Task::new(recipe.config(budget)?)?);
-    let arm = |name, what, target| {
-        let task = task.clone();
-        Arm::new(name, what, move |ctx| task.run(ctx, target))
-    };
-    Ok(Claim {
-        config: json!(task.config),
-        data: task.sets.fingerprints(),
-        arms: vec![
-            arm("vanilla", "a SiT alone", Target::Nothing),
-            arm("random-teacher", "aligned with the teacher as it is initialised", Target::Random),
-            arm("repa", "aligned with the trained teacher", Target::Trained),
-        ],
-    })
+    let task = Task::new(recipe.config(budget)?)?;
+    let arms = [
+        ("vanilla", "a SiT alone", Target::Nothing),
+        ("random-teacher", "aligned with the teacher as it is initialised", Target::Random),
+        ("repa", "aligned with the trained teacher", Target::Trained),
+    ];
+    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::run))
 }
 
 impl Task {

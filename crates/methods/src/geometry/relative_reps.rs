@@ -15,7 +15,7 @@
 //!     representations, by 20 points, over seeds (`recipes/geometry/relative-reps.toml`). Reported beside it: the gap to
 //!     the head's own encoder, reconstruction through a foreign decoder, and the post-hoc variant.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_claims::{Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
 use pentimento_core::{At, Batch, Objective, Params, SingleLoss, Terms};
 use pentimento_latent::anchors::{relative, stratified};
 use pentimento_nn::layers::Init;
@@ -23,7 +23,6 @@ use pentimento_nn::{Activation, ConvDecoder, ConvEncoder, Mlp, Pyramid};
 use pentimento_train::TrainTable;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The page in the catalogue.
@@ -163,21 +162,13 @@ struct Task {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
-    let task = Arc::new(Task { config, sets });
-    let arm = |name, what, space| {
-        let task = task.clone();
-        Arm::new(name, what, move |ctx| task.stitch(ctx, space))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("absolute", "decoder and head read the latent itself", Space::Absolute),
-            arm("relative", "they read similarities to anchors; everything learns together", Space::Relative),
-            arm("post-hoc", "they read similarities over the frozen encoders of the absolute arm", Space::PostHoc),
-        ],
-    })
+    let task = Task { config, sets };
+    let arms = [
+        ("absolute", "decoder and head read the latent itself", Space::Absolute),
+        ("relative", "they read similarities to anchors; everything learns together", Space::Relative),
+        ("post-hoc", "they read similarities over the frozen encoders of the absolute arm", Space::PostHoc),
+    ];
+    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::stitch))
 }
 
 impl Task {

@@ -16,7 +16,7 @@
 //!     too; and a colour that is negated is seen in less than half as many pictures as without a caption.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, settings,
+    Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, settings,
 };
 use pentimento_core::{
     At, Batch, Condition, Draw, Draws, Learner, Network, Noise, Objective, Params, SingleLoss, Stream, Terms, Trained,
@@ -310,22 +310,15 @@ fn share(hits: usize, of: usize) -> f64 {
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let task = Arc::new(Task::new(recipe.config(budget)?)?);
-    let arm = |name, what, asking| {
-        let task = task.clone();
-        Arm::new(name, what, move |ctx| task.run(ctx, asking))
-    };
-    Ok(Claim {
-        config: json!(task.config),
-        data: vec![task.world.fingerprint()],
-        arms: vec![
-            arm("unconditional", "no caption", Asking::Nothing),
-            arm("first", "the first caption, guided", Asking::First),
-            arm("averaged", "the mean of the captions, guided", Asking::Average),
-            arm("conjunction", "all captions, composed", Asking::Conjunction),
-            arm("negation", "a colour, with a negative weight", Asking::Not),
-        ],
-    })
+    let task = Task::new(recipe.config(budget)?)?;
+    let arms = [
+        ("unconditional", "no caption", Asking::Nothing),
+        ("first", "the first caption, guided", Asking::First),
+        ("averaged", "the mean of the captions, guided", Asking::Average),
+        ("conjunction", "all captions, composed", Asking::Conjunction),
+        ("negation", "a colour, with a negative weight", Asking::Not),
+    ];
+    Ok(Claim::of(json!(task.config), vec![task.world.fingerprint()], task, arms, Task::run))
 }
 
 impl Task {

@@ -19,7 +19,7 @@
 //!     theorem's linear model is a test: there gluing has the fixed point of latent DPS, unless latents outnumber what E keeps.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, settings,
+    Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, settings,
 };
 use pentimento_core::{At, Batch, Codec, Condition, Noise, Objective, Params, SingleLoss, Stream, Terms};
 use pentimento_data::{Dataset, Subset};
@@ -239,19 +239,12 @@ struct Tools {
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let task = Arc::new(Task::new(recipe.config(budget)?)?);
-    let arm = |name, what, choice: &[[f64; 2]]| {
-        let (task, choice) = (task.clone(), choice.to_vec());
-        Arm::new(name, what, move |ctx| task.run(ctx, &choice))
-    };
-    Ok(Claim {
-        config: json!(task.config),
-        data: task.sets.fingerprints(),
-        arms: vec![
-            arm("dps", "latent DPS: what was measured, alone", &task.config.dps),
-            arm("psld", "what was measured, and gluing", &task.config.psld),
-        ],
-    })
+    let task = Task::new(recipe.config(budget)?)?;
+    let arms = [
+        ("dps", "latent DPS: what was measured, alone", task.config.dps.clone()),
+        ("psld", "what was measured, and gluing", task.config.psld.clone()),
+    ];
+    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, |task, ctx, choice| task.run(ctx, &choice)))
 }
 
 impl Task {

@@ -17,7 +17,7 @@
 //!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
     probe_codes, settings,
 };
 use pentimento_core::optim::Optimisers;
@@ -249,20 +249,14 @@ enum Training {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
-    let arm = |name, what, training| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, training))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("untrained", "the encoder as it is initialised", Training::None),
-            arm("no-predictor", "q is the identity", Training::WithoutPredictor),
-            arm("byol", "the whole method", Training::Whole),
-        ],
-    })
+    let arms = [
+        ("untrained", "the encoder as it is initialised", Training::None),
+        ("no-predictor", "q is the identity", Training::WithoutPredictor),
+        ("byol", "the whole method", Training::Whole),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, training| {
+        run(ctx, config, sets, training)
+    }))
 }
 
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {

@@ -20,8 +20,8 @@
 //!     those of an autoencoder, which from the same c_t gives back the last K frames and has as many weights.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
-    middle, probe_codes, settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels, middle,
+    probe_codes, settings,
 };
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Draws, Learner, Noise, Params, Stream, Terms, Trained};
@@ -261,20 +261,14 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
-    let arm = |name, what, training| {
-        let (config, sets) = (config.clone(), sets.clone());
-        Arm::new(name, what, move |ctx| run(ctx, &config, &sets, training))
-    };
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("untrained", "the networks as they are initialised", Training::None),
-            arm("autoencoder", "c_t gives back the last frames", Training::Autoencoder),
-            arm("cpc", "c_t foretells the next frames among others", Training::Contrast),
-        ],
-    })
+    let arms = [
+        ("untrained", "the networks as they are initialised", Training::None),
+        ("autoencoder", "c_t gives back the last frames", Training::Autoencoder),
+        ("cpc", "c_t foretells the next frames among others", Training::Contrast),
+    ];
+    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, training| {
+        run(ctx, config, sets, training)
+    }))
 }
 
 /// Three parts of a batch: a half, a quarter, a quarter.
