@@ -34,10 +34,23 @@ fn shortened(name: &str, most: usize) -> String {
     name.chars().take(most - 1).chain(['…']).collect()
 }
 
+impl Bar {
+    /// The number and its interval.
+    fn said(&self) -> String {
+        let interval = self.interval.map(|(low, high)| format!("  [{}, {}]", number(low), number(high)));
+        number(self.value) + &interval.unwrap_or_default()
+    }
+}
+
 impl Bars {
     /// Draws the chart.
     pub fn svg(&self) -> Svg {
-        let (left, right, top, row) = (190.0, f64::from(WIDTH) - 150.0, 34.0, 30.0);
+        /// Of a figure, in pixels, at the size of the page's numbers.
+        const GLYPH: f64 = 7.5;
+        let said: Vec<String> = self.bars.iter().map(Bar::said).collect();
+        let longest = said.iter().map(String::len).max().unwrap_or(0);
+        let margin = (14.0 + GLYPH * longest as f64).max(150.0);
+        let (left, right, top, row) = (190.0, f64::from(WIDTH) - margin, 34.0, 30.0);
         let bottom = top + row * self.bars.len() as f64;
         let ends = |b: &Bar| b.interval.map_or([b.value; 2], |(low, high)| [low, high]);
         let values = self.bars.iter().flat_map(|b| [b.value, ends(b)[0], ends(b)[1]]);
@@ -54,12 +67,8 @@ impl Bars {
         }
         let mut about = format!("{}.", self.label);
         let zero = axis.at(0.0).unwrap_or(left);
-        for (i, bar) in self.bars.iter().enumerate() {
+        for (i, (bar, said)) in self.bars.iter().zip(&said).enumerate() {
             let y = top + row * i as f64;
-            let mut said = number(bar.value);
-            if let Some((low, high)) = bar.interval {
-                let _ = write!(said, "  [{}, {}]", number(low), number(high));
-            }
             let _ = write!(about, " {}: {said}.", bar.name);
             let _ = write!(
                 body,
@@ -333,6 +342,14 @@ mod tests {
         assert!(svg.contains("0.93  [0.91, 0.95]") && svg.contains("mid.1 &lt;best&gt;"), "{svg}");
         assert_eq!(svg.matches("class=\"bar\"").count(), 2);
         assert_eq!(svg.matches("class=\"whisker\"").count(), 1);
+        let long = bar("mean", 0.1494, Some((0.0204, 0.2783)));
+        let svg_of = |bars| Bars { title: String::new(), label: String::new(), bars }.svg().inline();
+        let (wide, narrow) = (svg_of(vec![long]), svg_of(vec![bar("mean", 0.1494, None)]));
+        let starts = |svg: &str| -> f64 {
+            let at = svg.rsplit("class=\"num\" x=\"").next().and_then(|t| t.split('"').next());
+            at.and_then(|x| x.parse().ok()).unwrap()
+        };
+        assert!(starts(&narrow) - starts(&wide) > 20.0 && starts(&wide) + 7.0 * 24.0 < f64::from(WIDTH), "{wide}");
         let widths: Vec<f64> =
             svg.split("width=\"").skip(2).filter_map(|s| s.split('"').next()?.parse().ok()).collect();
         assert!((widths[0] / widths[1] - 9.3).abs() < 0.05, "{widths:?}");

@@ -17,7 +17,7 @@ const PAGE: &str = "\
 body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:62rem;background:var(--paper);color:var(--ink);\
 font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 header{border-bottom:2px solid var(--ink);margin-bottom:1.5rem}h1{font-size:1.75rem;line-height:1.25;margin:0 0 .25rem}\
-header p{margin:0 0 1rem;color:var(--soft)}nav{margin:0 0 1rem;font-size:.9rem}nav a{margin-right:1.1rem;white-space:nowrap}\
+header p{margin:0 0 1rem;color:var(--soft)}nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:0 0 1rem;font-size:.9rem}nav a{white-space:nowrap}\
 a{color:var(--c0)}section{margin-top:2.5rem}h2{font-size:1.25rem;margin:0 0 .75rem;padding-bottom:.25rem;\
 border-bottom:1px solid var(--line)}p{max-width:46rem}\
 figure{margin:1.25rem 0}figcaption,caption{color:var(--soft);font-size:.9rem;text-align:left;padding:.25rem 0}\
