@@ -1,9 +1,11 @@
 //! What a person sees while work goes on.
 
+use crate::exit::MACHINE_CODE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pentimento_claims::LearnedModel;
 use pentimento_methods::find;
 use pentimento_train::{Checkpoint, Model, Monitor, Progress, parse_device};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,16 +27,19 @@ pub fn interrupted() -> bool {
     STOP.load(Ordering::SeqCst)
 }
 
-/// A line for people.
-#[expect(clippy::print_stderr, reason = "output for people goes to stderr")]
+/// A line for people. Work goes on if nobody reads any more.
 pub fn say(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// A result.
-#[expect(clippy::print_stdout, reason = "results go to stdout")]
+/// A result. A reader that has seen enough, such as `head`, may leave; a result that cannot be kept ends the program.
 pub fn result(line: &str) {
-    println!("{line}");
+    if let Err(e) = writeln!(std::io::stdout().lock(), "{line}")
+        && e.kind() != ErrorKind::BrokenPipe
+    {
+        say(&format!("error: standard output: {e}; make room, or write it elsewhere"));
+        std::process::exit(MACHINE_CODE.into());
+    }
 }
 
 /// Progress of training: rate, time left, loss, memory. On a terminal a bar; in a file a line every ten seconds.

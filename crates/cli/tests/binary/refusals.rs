@@ -123,6 +123,21 @@ fn drawing_says_what_it_cannot_do() {
     assert!(!t.path("r/drawn").exists());
 }
 
+/// `pentimento show vae | head -1`, and results written to a full disk.
+#[test]
+fn a_reader_that_leaves_is_no_defect_and_a_full_output_is_one_sentence() {
+    let t = Scratch::new();
+    let mut gone = t.command("show vae").spawn().unwrap();
+    drop(gone.stdout.take());
+    let said = Said::of(gone.wait_with_output().unwrap());
+    assert!(said.code == Some(0) && said.err.is_empty(), "{said:?}");
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let said = Said::of(t.command("show vae").stdout(full).output().unwrap());
+        assert!(said.code == Some(3) && said.err.starts_with("error: standard output: "), "{said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    }
+}
+
 #[test]
 fn an_unwritable_folder_is_one_sentence() {
     let t = Scratch::new();
