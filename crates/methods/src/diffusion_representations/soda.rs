@@ -331,12 +331,8 @@ impl Task {
         let learned = FactorTests::learned(&world, config.held);
         let task = Self { config, world, learned };
         // Whatever does not fit is said before training.
-        task.config.decoder().cost(task.shape(), 0)?;
+        task.config.decoder().cost(task.world.size(), 0)?;
         Ok(task)
-    }
-
-    fn shape(&self) -> [i64; 3] {
-        self.world.size()
     }
 
     fn measure(&self, tests: &FactorTests, encode: &dyn Fn(&Tensor) -> Tensor) -> Result<Metrics, Error> {
@@ -353,7 +349,7 @@ impl Task {
     }
 
     fn bottleneck(&self, ctx: &mut Context, aim: Aim) -> Result<Metrics, Error> {
-        let mut model = Model::new(&self.config, self.shape(), aim, ctx.device, ctx.seed)?;
+        let mut model = Model::new(&self.config, self.world.size(), aim, ctx.device, ctx.seed)?;
         ctx.train(&mut model, &self.learned, &self.config.table(), ctx.seed)?;
         let tests = FactorTests::new(&self.world, self.config.held, ctx.device)?;
         let mut metrics = self.measure(&tests, &|x| model.encoder.forward(x))?;
@@ -366,7 +362,7 @@ impl Task {
     fn beta_vae(&self, ctx: &mut Context) -> Result<Metrics, Error> {
         let (c, tests) = (&self.config, FactorTests::new(&self.world, self.config.held, ctx.device)?);
         let train = |ctx: &mut Context, images: u64, beta: f64| -> Result<Rival, Error> {
-            let mut rival = Rival::new(c, self.shape(), beta, ctx.device, ctx.seed)?;
+            let mut rival = Rival::new(c, self.world.size(), beta, ctx.device, ctx.seed)?;
             // Both terms are sums over a picture: a bound on their gradient would be a bound on the rate.
             ctx.train(&mut rival, &self.learned, &TrainTable { images, clip: 0.0, ..c.table() }, ctx.seed)?;
             Ok(rival)

@@ -328,12 +328,8 @@ impl Task {
         Ok(Self { config, world, words, detector })
     }
 
-    fn shape(&self) -> [i64; 3] {
-        self.world.size()
-    }
-
     fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {
-        self.config.learner(self.shape(), device, seed)
+        self.config.learner(self.world.size(), device, seed)
     }
 
     /// The model of a seed, trained once for all arms.
@@ -400,7 +396,7 @@ impl Task {
 
     /// What the detector finds in each picture.
     fn look(&self, x: &Tensor) -> Vec<Vec<Found>> {
-        let each = usize::try_from(self.shape().iter().product::<i64>()).unwrap_or(usize::MAX);
+        let each = usize::try_from(self.world.size().iter().product::<i64>()).unwrap_or(usize::MAX);
         let mut values = vec![0.0_f32; x.numel()];
         x.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().copy_data(&mut values, x.numel());
         values.chunks(each).map(|picture| self.detector.find(picture)).collect()
@@ -507,7 +503,7 @@ impl Task {
 
     /// What requests would look like in the world.
     fn rendered(&self, requests: &[Request]) -> Tensor {
-        let [c, h, w] = self.shape();
+        let [c, h, w] = self.world.size();
         let each = usize::try_from(c * h * w).unwrap_or(usize::MAX);
         let mut values = vec![0.0_f32; requests.len() * each];
         for (request, out) in requests.iter().zip(values.chunks_mut(each)) {
@@ -660,7 +656,7 @@ mod tests {
     fn the_paper_scale_network_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         let task = Task::new(config.clone()).unwrap();
-        let cost = config.network.cost(task.shape(), task.words.width()).unwrap();
+        let cost = config.network.cost(task.world.size(), task.words.width()).unwrap();
         assert_eq!(cost.params, 224_779_782 + 6 * 768);
         let NetworkConfig::Unet(unet) = config.network.clone() else { panic!("the paper's model is a U-Net") };
         let network = NetworkConfig::Unet(UnetConfig { channels: Some(32), head_channels: Some(32), ..unet });
