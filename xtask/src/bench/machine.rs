@@ -2,6 +2,7 @@
 
 use crate::repo::Repo;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// First line that a program prints; `unknown` if it does not run.
@@ -39,6 +40,12 @@ pub fn folder(repo: &Repo) -> String {
     format!("{}-{}", said("date", &["+%F"], repo), slug(&processor()))
 }
 
+/// A folder of that name, or with a number behind it: no run replaces another.
+pub fn unused(runs: &Path, name: &str) -> PathBuf {
+    let numbered = (2..).map(|n: u32| runs.join(format!("{name}-{n}")));
+    std::iter::once(runs.join(name)).chain(numbered).find(|p| !p.exists()).unwrap_or_else(|| runs.join(name))
+}
+
 /// Lower case, digits and single hyphens.
 fn slug(text: &str) -> String {
     let plain: String =
@@ -49,6 +56,16 @@ fn slug(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_run_of_a_day_gets_a_folder_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["day", "day-2", "day-3"] {
+            let folder = unused(dir.path(), "day");
+            assert_eq!(folder, dir.path().join(name));
+            std::fs::create_dir(folder).unwrap();
+        }
+    }
 
     #[test]
     fn a_slug_is_a_folder_name() {

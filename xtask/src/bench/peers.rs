@@ -92,7 +92,7 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
         let (ours, peer) = bench.memory(m)?;
         report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
     }
-    let folder = repo.root.join("benches/runs").join(machine::folder(repo));
+    let folder = machine::unused(&repo.root.join("benches/runs"), &machine::folder(repo));
     report.write(&folder)?;
     print!("{}", report.summary());
     eprintln!("written: {}", folder.display());
