@@ -8,20 +8,14 @@ import os
 import subprocess
 import sys
 
+# Share of labels that are dropped in training, as our side does by default.
+DROPPED = 0.1
 
-def transformer(size):
-    from diffusers import DiTTransformer2DModel
 
-    return DiTTransformer2DModel(
-        num_attention_heads=size["heads"],
-        attention_head_dim=size["width"] // size["heads"],
-        in_channels=size["channels"],
-        out_channels=size["channels"],
-        num_layers=size["depth"],
-        sample_size=size["side"],
-        patch_size=size["patch"],
-        num_embeds_ada_norm=size["classes"],
-    )
+def network(size):
+    from diffusers import UNet2DModel
+
+    return UNet2DModel.from_config(size["config"])
 
 
 def draw(model, scheduler, ask, labels):
@@ -34,7 +28,7 @@ def draw(model, scheduler, ask, labels):
     scheduler.set_timesteps(ask["steps"])
     with torch.no_grad():
         for t in scheduler.timesteps:
-            told, untold = model(torch.cat([x, x]), timestep=t.expand(2 * n), class_labels=both).sample.chunk(2)
+            told, untold = model(torch.cat([x, x]), t, class_labels=both).sample.chunk(2)
             x = scheduler.step(untold + ask["guidance"] * (told - untold), t, x).prev_sample
     return x.clamp(-1, 1)
 
@@ -60,7 +54,7 @@ def train(ask):
     accelerator = Accelerator(cpu=True)
     data = ImageFolder(os.path.join(ask["folder"], "png"), Compose([ToTensor(), Normalize([0.5] * 3, [0.5] * 3)]))
     loader = DataLoader(data, batch_size=ask["batch"], shuffle=True, drop_last=True, num_workers=2)
-    model = transformer(ask["size"])
+    model = network(ask["size"])
     ema = EMAModel(model.parameters(), decay=0.999)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
@@ -71,7 +65,8 @@ def train(ask):
         for x, y in loader:
             noise = torch.randn_like(x)
             t = torch.randint(0, 1000, (x.shape[0],))
-            predicted = model(scheduler.add_noise(x, noise, t), timestep=t, class_labels=y).sample
+            y = torch.where(torch.rand(y.shape) < DROPPED, ask["size"]["classes"], y)
+            predicted = model(scheduler.add_noise(x, noise, t), t, class_labels=y).sample
             loss = torch.nn.functional.mse_loss(predicted, noise)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -91,10 +86,10 @@ def train(ask):
 
 def picture(ask):
     import torch
-    from diffusers import DDIMScheduler, DiTTransformer2DModel
+    from diffusers import DDIMScheduler, UNet2DModel
 
     torch.set_num_threads(ask["threads"])
-    model = DiTTransformer2DModel.from_pretrained(os.path.join(ask["folder"], "peer")).eval()
+    model = UNet2DModel.from_pretrained(os.path.join(ask["folder"], "peer")).eval()
     save(draw(model, DDIMScheduler(num_train_timesteps=1000), ask, [0]), os.path.join(ask["folder"], "peer-picture.png"))
 
 
@@ -116,10 +111,7 @@ def work(ask, name):
     def check():
         """Learned scalars, and the sides of a picture that it draws."""
         launched("picture", ask)
-        # diffusers repeats the embedding of time and class in every block; the published network has one.
-        copies = [f"transformer_blocks.{i}.norm1.emb." for i in range(1, ask["size"]["depth"])]
-        named = transformer(ask["size"]).named_parameters()
-        parameters = sum(p.numel() for name, p in named if not any(name.startswith(copy) for copy in copies))
+        parameters = sum(p.numel() for p in network(ask["size"]).parameters())
         with Image.open(os.path.join(ask["folder"], "peer-picture.png")) as drawn:
             return [parameters, *drawn.size]
 

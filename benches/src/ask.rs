@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use pentimento_core::{Params, Role};
 use pentimento_io::Array;
 use pentimento_io::safetensors::Reader;
+use pentimento_nn::Cost;
 use pentimento_nn::diffusers::{DitTransformer2d, Unet2d};
 use pentimento_nn::layers::Layout;
 use pentimento_nn::weights::tensor_from_array;
@@ -19,6 +20,27 @@ pub trait Work {
 
     /// Results that the other side must have too.
     fn check(&mut self) -> Result<Vec<f64>>;
+
+    /// What one iteration takes at least, where it can be counted.
+    fn least(&self) -> Option<Least> {
+        None
+    }
+}
+
+/// Work that no order of operations can spare, of one iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Least {
+    /// Multiply-adds in products, convolutions and attention.
+    pub macs: u64,
+    /// Bytes of weights, gradients, moments and averages that are read or written, in single precision.
+    pub bytes: u64,
+}
+
+impl Least {
+    /// Of so many forward passes for one picture, with every weight, or what belongs to it, moved so many times.
+    pub fn of(cost: Cost, passes: u64, moved: u64) -> Self {
+        Self { macs: cost.macs * passes, bytes: cost.params * moved * 4 }
+    }
 }
 
 /// The JSON of a `setup` line; the peer's side gets the same.

@@ -1,6 +1,7 @@
 //! What the machine can do at most: the rate of single and half precision matrix products, and the bandwidth of memory.
 
 use pentimento_torch_shim::multiplies_bf16;
+use serde::Serialize;
 use std::fmt::Write;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -40,32 +41,51 @@ fn bandwidth() -> (f64, f64) {
     (2.0 * bytes / copy / 1e9, 3.0 * bytes / triad / 1e9)
 }
 
-/// A Markdown table over one thread and two.
-pub fn table(largest: i64) -> String {
-    let edges: Vec<i64> = [1024, 2048, 4096].into_iter().filter(|&e| e <= largest).collect();
-    let mut text = String::from("| limit | 1 thread | 2 threads |\n|---|---|---|\n");
-    let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
-    for threads in [1, 2] {
+/// What was reached on so many threads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limits {
+    /// Threads of libtorch.
+    pub threads: i32,
+    /// GFLOP/s of square f32 products, by edge.
+    pub f32: Vec<(i64, f64)>,
+    /// The same in bf16; empty where the processor does not multiply in it.
+    pub bf16: Vec<(i64, f64)>,
+    /// GB/s of a copy.
+    pub copy: f64,
+    /// GB/s of the triad.
+    pub triad: f64,
+}
+
+impl Limits {
+    /// Measures, up to an edge of `largest`.
+    pub fn reached(threads: i32, largest: i64) -> Self {
         tch::set_num_threads(threads);
-        let mut put = |name: String, value: f64| match rows.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, values)) => values.push(value),
-            None => rows.push((name, vec![value])),
-        };
-        for (kind, name) in [(Kind::Float, "f32"), (Kind::BFloat16, "bf16")] {
-            // Imitated products would take hours and limit nothing.
-            if kind == Kind::BFloat16 && !multiplies_bf16(Device::Cpu) {
-                continue;
-            }
-            for &edge in &edges {
-                put(format!("{name} product, {edge} x {edge}, GFLOP/s"), product(edge, kind));
-            }
-        }
+        let edges = || [1024, 2048, 4096].into_iter().filter(move |&e| e <= largest);
+        let f32 = edges().map(|e| (e, product(e, Kind::Float))).collect();
+        // Imitated products would take hours and limit nothing.
+        let half = multiplies_bf16(Device::Cpu);
+        let bf16 = edges().filter(|_| half).map(|e| (e, product(e, Kind::BFloat16))).collect();
         let (copy, triad) = bandwidth();
-        put("copy, GB/s".into(), copy);
-        put("triad, GB/s".into(), triad);
+        Self { threads, f32, bf16, copy, triad }
     }
-    for (name, values) in rows {
-        let cells: Vec<String> = values.iter().map(|v| format!("{v:.1}")).collect();
+
+    fn rows(&self) -> Vec<(String, f64)> {
+        let products = |name: &'static str, all: &[(i64, f64)]| {
+            all.iter().map(|(e, rate)| (format!("{name} product, {e} x {e}, GFLOP/s"), *rate)).collect::<Vec<_>>()
+        };
+        let bandwidths = [("copy, GB/s", self.copy), ("triad, GB/s", self.triad)].map(|(n, v)| (n.to_owned(), v));
+        [products("f32", &self.f32), products("bf16", &self.bf16), bandwidths.into()].concat()
+    }
+}
+
+/// A Markdown table over numbers of threads.
+pub fn table(all: &[Limits]) -> String {
+    let threads: Vec<String> =
+        all.iter().map(|l| format!("{} thread{}", l.threads, if l.threads == 1 { "" } else { "s" })).collect();
+    let mut text = format!("| limit | {} |\n|---|{}\n", threads.join(" | "), "---|".repeat(all.len()));
+    let columns: Vec<_> = all.iter().map(Limits::rows).collect();
+    for (i, (name, _)) in columns.first().into_iter().flatten().enumerate() {
+        let cells: Vec<String> = columns.iter().map(|c| format!("{:.1}", c[i].1)).collect();
         let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
     }
     text

@@ -1,5 +1,5 @@
 //! Our side of `cargo xtask bench`: `serve` answers the line protocol of `benches/README.md`, `limits` measures what the
-//! machine can do at most, `layers` what the fused layers gain.
+//! machine can do at most, `layers` what the fused layers gain, `scaling` how cost grows with work.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks")]
 
@@ -13,9 +13,11 @@ mod networks;
 mod program;
 mod reading;
 mod sampling;
+mod scaling;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use limits::Limits;
 use std::process::ExitCode;
 
 /// Our side of the comparison with PyTorch; `cargo xtask bench` drives it.
@@ -35,7 +37,12 @@ enum Command {
         /// Largest edge of the matrices.
         #[arg(long, default_value_t = 4096)]
         edge: i64,
+        /// Of so many threads alone, as one line of JSON.
+        #[arg(long)]
+        threads: Option<i32>,
     },
+    /// Print how the cost of a picture grows with tokens, width, batch and threads as tables.
+    Scaling,
     /// Print what each fused layer gains over libtorch's own operations as a table.
     Layers,
 }
@@ -45,10 +52,15 @@ fn main() -> ExitCode {
     pentimento_io::system::keep_freed_memory();
     let outcome = match Cli::parse().command {
         Command::Serve => serve::run(std::io::stdin().lock(), std::io::stdout()),
-        Command::Limits { edge } => {
-            print!("{}", limits::table(edge));
+        Command::Limits { edge, threads: None } => {
+            print!("{}", limits::table(&[1, 2].map(|threads| Limits::reached(threads, edge))));
             Ok(())
         }
+        Command::Limits { edge, threads: Some(threads) } => {
+            println!("{}", serde_json::json!(Limits::reached(threads, edge)));
+            Ok(())
+        }
+        Command::Scaling => scaling::tables().map(|text| print!("{text}")),
         Command::Layers => {
             print!("{}", layers::table());
             Ok(())

@@ -1,13 +1,14 @@
 //! Rows 1 to 3: forward passes and training steps of the DiT and of the U-Net, with the pieces the training loop is made
 //! of: `SingleLoss`, fused AdamW, `Ema`.
 
-use crate::ask::{self, Ask, Work, input, inputs, numbers, waited, weights};
+use crate::ask::{self, Ask, Least, Work, input, inputs, numbers, waited, weights};
 use anyhow::Result;
 use pentimento_core::optim::{AdamW, AdamWConfig, Optimisers};
 use pentimento_core::{At, Batch, Condition, Learner, Network, Objective, Params, SingleLoss, Terms};
 use pentimento_nn::diffusers::{self, unet_names};
+use pentimento_nn::layers::Layout;
 use pentimento_nn::weights::load_params;
-use pentimento_nn::{DitConfig, UnetConfig};
+use pentimento_nn::{Cost, DitConfig, UnetConfig};
 use pentimento_torch_shim::Autocast;
 use pentimento_train::Ema;
 use tch::{Kind, Reduction, Tensor};
@@ -17,36 +18,67 @@ pub const LEARNING_RATE: f64 = 1e-4;
 const EMA_WEIGHT: f64 = 0.05;
 pub const CHECKED_STEPS: u32 = 5;
 
+/// A network with its weights.
+pub struct Built {
+    pub params: Params,
+    pub network: Box<dyn Network>,
+    /// Of a forward pass for one picture.
+    pub cost: Cost,
+}
+
 /// Makes a network with the shared weights, for [`Forward`] and [`Train`].
-pub type Make = fn(&Ask) -> Result<(Params, Box<dyn Network>)>;
+pub type Make = fn(&Ask) -> Result<Built>;
 
 /// The DiT under its original names.
-pub fn dit(ask: &Ask) -> Result<(Params, Box<dyn Network>)> {
+pub fn dit(ask: &Ask) -> Result<Built> {
     let s = &ask.size;
     let (patch, width, depth, heads) = (Some(s.patch), Some(s.width), Some(s.depth), Some(s.heads));
     let config = DitConfig { patch, width, depth, heads, ..DitConfig::default() };
     let params = Params::new(ask.device()?, 0);
-    let network = config.plan([s.channels, s.side, s.side], s.classes)?.build(&params.root());
+    let plan = config.plan([s.channels, s.side, s.side], s.classes)?;
+    let network = plan.build(&params.root());
     let saved = weights(ask)?;
     load_params(&params, |name| saved.get(name).cloned())?;
-    Ok((params, Box::new(network)))
+    Ok(Built { params, network: Box::new(network), cost: plan.cost() })
 }
 
 /// The U-Net of a diffusers configuration, under diffusers' names.
-pub fn unet(ask: &Ask) -> Result<(Params, Box<dyn Network>)> {
+pub fn unet(ask: &Ask) -> Result<Built> {
     let (config, image, classes) = ask.size.unet()?.ours()?;
     let plan = UnetConfig { layout: ask.layout, ..config }.plan(image, classes)?;
     let params = Params::new(ask.device()?, 0);
     let network = plan.build(&params.root());
     let saved = weights(ask)?;
     diffusers::load(&params, |ours| unet_names(&plan, ours), |name| saved.get(name).cloned())?;
-    Ok((params, Box::new(network)))
+    Ok(Built { params, network: Box::new(network), cost: plan.cost() })
+}
+
+/// A batch that a network sees, and what it is to say of it.
+pub struct Shown {
+    x: Tensor,
+    t: Tensor,
+    y: Tensor,
+    target: Tensor,
+}
+
+impl Shown {
+    fn shared(ask: &Ask) -> Result<Self> {
+        let all = inputs(ask)?;
+        let take = |name| input(&all, name);
+        Ok(Self { x: ask.layout.apply(&take("x")?), t: take("t")?, y: take("y")?, target: take("target")? })
+    }
+
+    /// One of its own, with labels of class 0.
+    pub fn waves(batch: i64, [c, h, w]: [i64; 3], layout: Layout) -> Self {
+        let wave = Tensor::arange(batch * c * h * w, tch::kind::FLOAT_CPU).sin().view([batch, c, h, w]);
+        let t = Tensor::full([batch], 0.5, tch::kind::FLOAT_CPU);
+        Self { x: layout.apply(&wave), t, y: Tensor::zeros([batch], tch::kind::INT64_CPU), target: -wave }
+    }
 }
 
 /// A forward pass without gradients.
 pub struct Forward {
-    params: Params,
-    network: Box<dyn Network>,
+    built: Built,
     x: Tensor,
     t: Tensor,
     condition: Condition,
@@ -56,19 +88,22 @@ pub struct Forward {
 impl Forward {
     /// With the shared weights and batch.
     pub fn new(ask: &Ask, make: Make) -> Result<Self> {
-        let (params, network) = make(ask)?;
-        params.freeze();
-        let all = inputs(ask)?;
-        let condition = Condition { y: Some(input(&all, "y")?), c: None };
-        let (x, t) = (ask.layout.apply(&input(&all, "x")?), input(&all, "t")?);
-        Ok(Self { params, network, x, t, condition, kind: ask.precision.kind() })
+        Ok(Self::of(make(ask)?, Shown::shared(ask)?, ask.precision.kind()))
+    }
+
+    /// Of a network, whose weights are learned no more.
+    pub fn of(built: Built, shown: Shown, kind: Kind) -> Self {
+        built.params.freeze();
+        let Shown { x, t, y, .. } = shown;
+        Self { built, x, t, condition: Condition { y: Some(y), c: None }, kind }
     }
 
     fn output(&self) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let _autocast = Autocast::new(self.params.device(), self.kind)?;
-        let y = self.network.forward(&self.x, &self.t, &self.condition);
-        waited(self.params.device());
+        let device = self.built.params.device();
+        let _autocast = Autocast::new(device, self.kind)?;
+        let y = self.built.network.forward(&self.x, &self.t, &self.condition);
+        waited(device);
         Ok(y)
     }
 }
@@ -80,6 +115,11 @@ impl Work for Forward {
 
     fn check(&mut self) -> Result<Vec<f64>> {
         numbers(&self.output()?)
+    }
+
+    /// Weights are read once.
+    fn least(&self) -> Option<Least> {
+        Some(Least::of(self.built.cost, self.x.size()[0].unsigned_abs(), 1))
     }
 }
 
@@ -110,28 +150,28 @@ pub struct Train {
     ema: Ema,
     batch: Batch,
     step: u64,
+    cost: Cost,
 }
 
 impl Train {
     /// With the shared weights and batch.
     pub fn new(ask: &Ask, make: Make) -> Result<Self> {
-        let (params, network) = make(ask)?;
-        let all = inputs(ask)?;
-        let batch = Batch {
-            x: ask.layout.apply(&input(&all, "x")?),
-            y: Some(input(&all, "y")?),
-            factors: None,
-            index: (0..ask.batch.unsigned_abs()).collect(),
-            first: 0,
-            t: Vec::new(),
-            eps: None,
-        };
+        Ok(Self::of(make(ask)?, Shown::shared(ask)?, ask.precision.kind()))
+    }
+
+    /// Of a network, from the weights that it has.
+    pub fn of(built: Built, shown: Shown, kind: Kind) -> Self {
+        let Built { params, network, cost } = built;
+        let Shown { x, t, y, target } = shown;
+        let rows = x.size()[0].unsigned_abs();
+        let batch =
+            Batch { x, y: Some(y), factors: None, index: (0..rows).collect(), first: 0, t: Vec::new(), eps: None };
         let mut optimisers = Optimisers::new(batch.len());
         optimisers.lr = LEARNING_RATE;
         optimisers.add(SingleLoss::<Regression>::NAME, AdamW::new(&params, AdamWConfig::default()));
         let ema = Ema::new(&params);
-        let objective = Regression { params, network, t: input(&all, "t")?, target: input(&all, "target")? };
-        Ok(Self { learner: SingleLoss::new(objective, ask.precision.kind()), optimisers, ema, batch, step: 0 })
+        let objective = Regression { params, network, t, target };
+        Self { learner: SingleLoss::new(objective, kind), optimisers, ema, batch, step: 0, cost }
     }
 
     /// The averaged weights that are learned, as one vector.
@@ -172,5 +212,12 @@ impl Work for Train {
         let count = self.learner.objective().params.count() as f64;
         all.push((self.average() - before).norm().double_value(&[]) / full / count.sqrt());
         Ok(all)
+    }
+    /// Each weight is read forward and backward and its gradient written; AdamW reads weight, gradient and moments and writes all
+    /// but the gradient; the average reads weight and average and writes the average.
+    fn least(&self) -> Option<Least> {
+        const MOVED: u64 = 3 + 7 + 3;
+        // Backward costs two products for each forward one.
+        Some(Least::of(self.cost, 3 * self.batch.len() as u64, MOVED))
     }
 }

@@ -3,6 +3,7 @@
 use crate::ask::{Ask, Work};
 use anyhow::{Context, Result, ensure};
 use pentimento_io::{atomic, text};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,21 +24,16 @@ impl Program {
         let binary = here.with_file_name("pentimento");
         ensure!(binary.is_file(), "{}: not built; cargo build --workspace builds it", binary.display());
         let folder = std::path::absolute(&ask.folder).context("the folder of the row")?;
-        let s = &ask.size;
-        let recipe = format!(
-            "[data]\nname = \"{}\"\nvalidation = 0.0\n\n[network.dit]\npatch = {}\nwidth = {}\ndepth = {}\nheads = {}\n\n\
-             [diffusion]\npath = \"table_linear(1000)\"\nprediction = \"epsilon\"\n\n\
-             [train]\nimages = {}\nbatch = {}\nlr = 1e-4\nworkers = 2\n\n[sample]\nsampler = \"ddim\"\nsteps = {}\nguidance = {}\n",
-            folder.join("png").display(),
-            s.patch,
-            s.width,
-            s.depth,
-            s.heads,
-            s.items,
-            ask.batch,
-            ask.steps,
-            ask.guidance,
-        );
+        let (network, _, _) = ask.size.unet()?.ours()?;
+        let mut recipe = toml::Table::try_from(json!({
+            "data": {"name": folder.join("png"), "validation": 0.0},
+            "diffusion": {"path": "table_linear(1000)", "prediction": "epsilon"},
+            "train": {"images": ask.size.items, "batch": ask.batch, "lr": 1e-4, "workers": 2},
+            "sample": {"sampler": "ddim", "steps": ask.steps, "guidance": ask.guidance},
+        }))?;
+        let network = toml::Table::from_iter([("unet".into(), toml::Value::try_from(network)?)]);
+        recipe.insert("network".into(), network.into());
+        let recipe = toml::to_string(&recipe)?;
         atomic::write_bytes(&folder.join("recipe.toml"), recipe.as_bytes())?;
         let mut this = Self { binary, folder, threads: ask.threads, trains, parameters: 0.0 };
         this.train()?;

@@ -1,11 +1,12 @@
 //! Row 3, end to end: DDIM with classifier-free guidance on a DiT with diffusers' weights.
 
-use crate::ask::{Ask, Work, input, inputs, numbers, waited, weights};
+use crate::ask::{Ask, Least, Work, input, inputs, numbers, waited, weights};
 use anyhow::Result;
 use pentimento_core::{Condition, Level, Noise, Params};
 use pentimento_diffusion::{
     ClassifierFree, Ddim, DiscreteVp, Interval, Parametrised, Path, Prediction, Spacing, TimeInput, Walk, sample,
 };
+use pentimento_nn::Cost;
 use pentimento_nn::diffusers::{self, dit_names};
 use pentimento_torch_shim::Autocast;
 use tch::{Kind, Tensor};
@@ -16,6 +17,7 @@ const TABLE: usize = 1000;
 /// A whole drawing, from shared noise to latents.
 pub struct Drawing {
     params: Params,
+    cost: Cost,
     denoiser: ClassifierFree<Parametrised>,
     levels: Vec<Level>,
     noise: Noise,
@@ -29,7 +31,8 @@ impl Drawing {
     pub fn new(ask: &Ask) -> Result<Self> {
         let (config, image, classes) = ask.size.transformer()?.ours()?;
         let params = Params::new(ask.device()?, 0);
-        let network = config.plan(image, classes)?.build(&params.root());
+        let plan = config.plan(image, classes)?;
+        let network = plan.build(&params.root());
         let saved = weights(ask)?;
         diffusers::load(&params, dit_names, |name| saved.get(name).cloned())?;
         params.freeze();
@@ -39,6 +42,7 @@ impl Drawing {
         let all = inputs(ask)?;
         Ok(Self {
             params,
+            cost: plan.cost(),
             denoiser: ClassifierFree::new(network, ask.guidance, Interval::ALL),
             levels: DiscreteVp::linear(TABLE, 1e-4, 0.02).levels(ask.steps, Spacing::Leading),
             noise: Noise::new(0, (0..ask.batch.unsigned_abs()).collect()),
@@ -64,5 +68,12 @@ impl Work for Drawing {
 
     fn check(&mut self) -> Result<Vec<f64>> {
         numbers(&self.output()?)
+    }
+
+    /// Two halves of guidance in one batch: weights are read once a step.
+    fn least(&self) -> Option<Least> {
+        let steps = self.levels.len().saturating_sub(1) as u64;
+        let passes = steps * 2 * self.start.size()[0].unsigned_abs();
+        Some(Least::of(self.cost, passes, steps))
     }
 }

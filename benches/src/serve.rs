@@ -1,6 +1,6 @@
 //! The line protocol, as `benches/peers/serve.py` speaks it: one command a line, one answer a line.
 
-use crate::ask::{Ask, Work};
+use crate::ask::{Ask, Least, Work};
 use crate::{autoencoder, contrast, loading, networks, program, reading, sampling};
 use anyhow::{Context, Result, bail};
 use pentimento_io::{atomic, system};
@@ -37,6 +37,10 @@ fn answer(line: &str, work: &mut Option<Box<dyn Work>>) -> Result<String> {
             let vectors = pentimento_torch_shim::cpu_capability();
             Ok(format!("ready {}", serde_json::json!({ "numerics": pentimento_core::NUMERICS, "vectors": vectors })))
         }
+        "least" => Ok(match work.as_ref().context("least before setup")?.least() {
+            Some(Least { macs, bytes }) => format!("least {macs} {bytes}"),
+            None => "least unknown".into(),
+        }),
         "memory" => Ok(format!("peak {:.0}", system::memory().peak_mib * 1024.0)),
         "check" => {
             let values = work.as_mut().context("check before setup")?.check()?;
@@ -110,7 +114,8 @@ mod tests {
         pentimento_io::safetensors::write(&file, &[("a", &a), ("b", &b)], &Default::default()).unwrap();
         let out = folder.path().join("checked");
         let ask = serde_json::json!({"work": "frechet", "folder": folder.path(), "size": {"items": 10, "width": 4}});
-        let said = say(&format!("setup {ask}\ncheck {}\nrun 2\n", out.display()));
+        let said = say(&format!("setup {ask}\ncheck {}\nrun 2\nleast\n", out.display()));
+        assert_eq!(said[3], "least unknown");
         assert!(said[0].starts_with("ready {"), "{said:?}");
         assert_eq!(said[1], "checked 1");
         assert!(said[2].strip_prefix("seconds ").unwrap().parse::<f64>().unwrap() > 0.0);

@@ -5,7 +5,7 @@
 use super::machine::multiplies_bf16;
 use super::ratio::{Interval, interval, median};
 use super::rows::{Config, Row, setup};
-use super::side::Side;
+use super::side::{Least, Side};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -81,6 +81,8 @@ pub struct Outcome {
     pub matches: Vec<Match>,
     /// Every configuration that was tried, as a sentence.
     pub trials: Vec<String>,
+    /// What an iteration takes at least.
+    pub least: Option<Least>,
 }
 
 /// Runs a row.
@@ -92,6 +94,7 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     let first = peers.first_mut().context("no peer")?;
     first.setup(&setup(&row.ask, &place.scratch, place.threads, &Config::PLAIN))?;
     let reference = ready(row, ours, place, &Config::PLAIN, None)?;
+    let least = ours.least()?;
     let mut trials = Vec::new();
     if row.choice.lowers() && !multiplies_bf16() {
         trials.push(format!(
@@ -133,7 +136,7 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
             interval,
         });
     }
-    Ok(Outcome { matches, trials })
+    Ok(Outcome { matches, trials, least })
 }
 
 /// Sets a side up and compares its results with the reference.
@@ -304,7 +307,7 @@ mod tests {
         let script = format!(
             "while read -r command rest; do case $command in setup) echo 'ready {{}}';; \
              check) printf '{result}' > \"$rest\"; echo 'checked 1';; \
-             run) echo \"seconds $(( rest * {ms} ))e-3\";; *) exit 0;; esac; done"
+             run) echo \"seconds $(( rest * {ms} ))e-3\";; least) echo 'least unknown';; *) exit 0;; esac; done"
         );
         Side::start(name, Command::new("sh").args(["-c", &script]), &folder.join(name)).unwrap()
     }
@@ -332,7 +335,7 @@ mod tests {
         assert_eq!((m.peer.as_str(), m.rounds.len()), ("fast", FEWEST));
         assert!((m.interval.median - 3.0).abs() < 1e-9 && m.interval.half_width() < 1e-9, "{:?}", m.interval);
         // The tournament of a row without choices is one trial a side; equal precision is the same match.
-        assert_eq!((outcome.trials.len(), outcome.matches.len()), (3, 2));
+        assert_eq!((outcome.trials.len(), outcome.matches.len(), outcome.least), (3, 2, None));
     }
 
     #[test]

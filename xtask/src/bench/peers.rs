@@ -4,7 +4,7 @@
 
 use super::contest::{Effort, Match, Outcome, Place, contest};
 use super::machine;
-use super::report::{Line, Report};
+use super::report::{Limits, Line, Report};
 use super::rows::{Config, Row, rows, setup};
 use super::side::Side;
 use crate::fixtures::environment;
@@ -74,7 +74,7 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
         match bench.row(&row) {
             Ok(outcome) => {
                 for m in &outcome.matches {
-                    let line = Line::of(m);
+                    let line = Line::of(m, outcome.least);
                     eprintln!("  {}: {}", line.pairing, line.markdown());
                     report.lines.push(line);
                 }
@@ -91,6 +91,19 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
     for m in fastest.iter().filter(|m| MEMORY.contains(&m.row.id)) {
         let (ours, peer) = bench.memory(m)?;
         report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
+    }
+    if report.lines.iter().any(|l| l.least.is_some()) {
+        report.limits = Some(Limits::parse(&bench.alone(&[
+            "limits",
+            "--edge",
+            "2048",
+            "--threads",
+            &bench.place.threads.to_string(),
+        ])?)?);
+    }
+    if ask.rows.is_empty() {
+        eprintln!("growth of cost with work");
+        report.scaling = bench.alone(&["scaling"])?;
     }
     let folder = machine::unused(&repo.root.join("benches/runs"), &machine::folder(repo));
     report.write(&folder)?;
@@ -121,6 +134,13 @@ impl Bench {
             script: repo.root.join("benches/peers/serve.py"),
             python,
         })
+    }
+
+    /// What our side prints by itself.
+    fn alone(&self, args: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program).args(args).output().context("our side does not start")?;
+        ensure!(output.status.success(), "{}: {}", args[0], String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn ours(&self) -> Result<Side> {

@@ -2,6 +2,7 @@
 
 use super::contest::Match;
 use super::ratio::{geometric_mean, interval};
+use super::side::Least;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -21,11 +22,13 @@ pub struct Line {
     pub peer: String,
     /// Seconds of both sides, round by round.
     pub rounds: Vec<[f64; 2]>,
+    /// What an iteration takes at least.
+    pub least: Option<Least>,
 }
 
 impl Line {
     /// Of a match.
-    pub fn of(m: &Match) -> Self {
+    pub fn of(m: &Match, least: Option<Least>) -> Self {
         let join = |parts: [String; 2]| parts.iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>().join(": ");
         Self {
             id: m.row.id.into(),
@@ -34,6 +37,7 @@ impl Line {
             ours: m.ours.words(m.row.choice),
             peer: join([m.peer.clone(), m.theirs.words(m.row.choice)]),
             rounds: m.rounds.clone(),
+            least,
         }
     }
 
@@ -46,10 +50,13 @@ impl Line {
         interval(&self.ratios()).map(|i| i.median)
     }
 
+    fn seconds(&self, side: usize) -> Option<f64> {
+        super::ratio::median(&self.rounds.iter().map(|r| r[side]).collect::<Vec<_>>())
+    }
+
     /// One line of a Markdown table.
     pub fn markdown(&self) -> String {
-        let median = |side: usize| super::ratio::median(&self.rounds.iter().map(|r| r[side]).collect::<Vec<_>>());
-        let seconds = |side| median(side).map_or("-".into(), |s| format!("{s:.6}"));
+        let seconds = |side| self.seconds(side).map_or("-".into(), |s| format!("{s:.6}"));
         let numbers = interval(&self.ratios())
             .map_or("- | - | -".into(), |i| format!("{:.3} | {:.3} | {:.3}", i.median, i.low, i.high));
         let (id, title, n) = (&self.id, &self.title, self.rounds.len());
@@ -65,6 +72,10 @@ pub struct Report {
     pub about: Vec<(String, String)>,
     /// Finished matches.
     pub lines: Vec<Line>,
+    /// What the machine does at most.
+    pub limits: Option<Limits>,
+    /// Tables of how cost grows with work.
+    pub scaling: String,
     /// Peak memory, `(row, ours MiB, peer MiB)`.
     pub memory: Vec<(String, f64, f64)>,
     /// All configurations that were tried.
@@ -129,6 +140,12 @@ impl Report {
         for line in self.lines.iter().filter(|l| l.pairing != "fastest") {
             let _ = writeln!(text, "{}", line.markdown());
         }
+        if let Some(limits) = &self.limits {
+            text += &self.distances(limits);
+        }
+        if !self.scaling.is_empty() {
+            let _ = write!(text, "\n## Growth of cost with work, ours alone\n\n{}", self.scaling);
+        }
         if !self.memory.is_empty() {
             text += "\n## Row 8: peak memory, MiB\n\n| row | ours | peer | peer / ours |\n|---|---|---|---|\n";
             for (row, ours, peer) in &self.memory {
@@ -149,6 +166,59 @@ impl Report {
     }
 }
 
+/// Rates that the machine reached: 10^9 operations and bytes a second.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Of f32 products.
+    pub f32: f64,
+    /// Of bf16 products, where there are any.
+    pub bf16: Option<f64>,
+    /// Bandwidth.
+    pub triad: f64,
+}
+
+impl Limits {
+    /// Of what `pentimento-bench limits --threads` prints: the fastest products of any size.
+    pub fn parse(said: &str) -> Result<Self> {
+        let all: serde_json::Value = serde_json::from_str(said).context("limits")?;
+        let fastest = |name: &str| {
+            let rates = all[name].as_array().into_iter().flatten().filter_map(|pair| pair[1].as_f64());
+            rates.reduce(f64::max)
+        };
+        let triad = all["triad"].as_f64().context("limits: no triad")?;
+        Ok(Self { f32: fastest("f32").context("limits: no f32")?, bf16: fastest("bf16"), triad })
+    }
+}
+
+impl Report {
+    /// How far our times are from what products alone, and the traffic of weights alone, would take.
+    fn distances(&self, limits: &Limits) -> String {
+        let bf16 = limits.bf16.map_or("none in bf16".into(), |rate| format!("{rate:.0} in bf16"));
+        let mut text = format!(
+            "\n## Distance to the machine's limits, ours alone\n\nProducts: {:.0} GFLOP/s in fp32, {bf16}; memory: {:.1} GB/s. A \
+             multiply-add is two operations. Traffic counts weights, gradients, moments and averages, as if no cache held them.\n\n\
+             | row | ours, ms | products alone, ms | share of the time | weights alone, ms | share |\n|---|---|---|---|---|---|\n",
+            limits.f32, limits.triad
+        );
+        for line in &self.lines {
+            let rate = if line.ours.contains("bf16") { limits.bf16 } else { Some(limits.f32) };
+            let (Some(least), Some(rate), Some(seconds)) = (line.least, rate, line.seconds(0)) else { continue };
+            let [products, weights] = [2.0 * least.macs / rate / 1e6, least.bytes / limits.triad / 1e6];
+            let ms = seconds * 1e3;
+            let _ = writeln!(
+                text,
+                "| {} {}, {} | {ms:.3} | {products:.3} | {:.2} | {weights:.3} | {:.2} |",
+                line.id,
+                line.title,
+                line.ours,
+                products / ms,
+                weights / ms
+            );
+        }
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +226,7 @@ mod tests {
     fn line(id: &str, pairing: &str, rounds: usize) -> Line {
         let rounds = (0..rounds).map(|i| [0.01, 0.02 + 0.001 * i as f64]).collect();
         let (title, ours, peer) = ("a row".into(), "fp32".into(), "torch: eager, fp32".into());
-        Line { id: id.into(), title, pairing: pairing.into(), ours, peer, rounds }
+        Line { id: id.into(), title, pairing: pairing.into(), ours, peer, rounds, least: None }
     }
 
     #[test]
@@ -179,5 +249,18 @@ mod tests {
         assert!(!text.contains("rows 4 to 7"), "three rounds have no interval: {text}");
         assert!(text.contains("| 7a a row | 0.010000 | 0.021000 | - | - | - | 3 |"), "{text}");
         assert!(text.contains("- row 5: no code") && text.contains("| 1b | 100 | 250 | 2.50 |"));
+    }
+    /// 10 ms for 2 * 5e8 operations at 200 GFLOP/s, which take 5; and for 1e7 bytes at 10 GB/s, which take 1.
+    #[test]
+    fn distances_are_shares_of_the_time() {
+        let limits =
+            Limits::parse(r#"{"threads":2,"f32":[[1024,150.0],[2048,200.0]],"bf16":[],"copy":9.0,"triad":10.0}"#)
+                .unwrap();
+        assert!(limits.bf16.is_none() && Limits::parse("{}").is_err());
+        let least = Some(Least { macs: 5e8, bytes: 1e7 });
+        let lines = vec![Line { least, ..line("1a", "fastest", 6) }, line("5a", "fastest", 6)];
+        let text = Report { lines, limits: Some(limits), ..Report::default() }.summary();
+        assert!(text.contains("| 1a a row, fp32 | 10.000 | 5.000 | 0.50 | 1.000 | 0.10 |"), "{text}");
+        assert!(!text.contains("5a a row, fp32 |"), "{text}");
     }
 }

@@ -10,6 +10,15 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Clock ticks a second in `/proc/<pid>/stat`; fixed in Linux's interface to programs.
 const TICKS: f64 = 100.0;
 
+/// What an iteration takes at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Least {
+    /// Multiply-adds.
+    pub macs: f64,
+    /// Bytes of weights, and of what belongs to them, that are read or written.
+    pub bytes: f64,
+}
+
 /// A running side.
 pub struct Side {
     /// As it is called in messages.
@@ -70,6 +79,14 @@ impl Side {
         Ok(seconds)
     }
 
+    /// Multiply-adds and bytes of weights that an iteration takes at least; None where they are not counted.
+    pub fn least(&mut self) -> Result<Option<Least>> {
+        let said = self.ask("least", "least")?;
+        let Some((macs, bytes)) = said.split_once(' ') else { return Ok(None) };
+        let number = |text: &str| text.parse().with_context(|| format!("{}: `{text}` is no number", self.name));
+        Ok(Some(Least { macs: number(macs)?, bytes: number(bytes)? }))
+    }
+
     /// The most MiB that were ever resident.
     pub fn peak_mib(&mut self) -> Result<f64> {
         let said = self.ask("memory", "peak")?;
@@ -117,6 +134,7 @@ while read -r command rest; do
     check) printf '\000\000\000\000\000\000\370\077\000\000\000\000\000\000\000\300' > "$rest"; echo "checked 2" ;;
     run) if [ "$rest" = 13 ]; then echo "error ValueError: unlucky"; else echo "seconds 0.5"; fi ;;
     memory) echo "peak 2048" ;;
+    least) echo "least 3000 40" ;;
     *) exit 0 ;;
   esac
 done
@@ -134,6 +152,7 @@ done
         assert_eq!(format!("{:?}", side.check(&folder.path().join("out")).unwrap()), "[1.5, -2.0]");
         assert!((side.run(3).unwrap() - 0.5).abs() < 1e-12);
         assert!((side.peak_mib().unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(side.least().unwrap(), Some(Least { macs: 3000.0, bytes: 40.0 }));
         assert!(side.processor_s().unwrap() < 1.0);
     }
 
