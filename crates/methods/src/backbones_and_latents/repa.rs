@@ -66,7 +66,7 @@ pub struct TeacherConfig {
 
 impl Default for TeacherConfig {
     fn default() -> Self {
-        Self { width: 64, blocks: 2, images: 96_000, batch: 64, lr: 2e-3 }
+        Self { width: 64, blocks: 2, images: 48_000, batch: 64, lr: 2e-3 }
     }
 }
 
@@ -121,7 +121,7 @@ impl Default for Config {
             teacher: TeacherConfig::default(),
             judge: JudgeConfig::default(),
             label_dropout: 0.1,
-            images: 48_000,
+            images: 24_000,
             batch: 32,
             lr: 1e-3,
             ema_halflife_images: 2_000,
