@@ -193,15 +193,16 @@ impl Objective for Still {
     }
 }
 
-/// The base is trained once for each seed and setting, and reaches the second arm bit for bit.
+/// The base is trained once for each page, seed and setting, and reaches the second arm bit for bit.
 #[test]
 fn shared_weights_are_trained_once_for_each_seed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::folder(dir.path()).unwrap();
     let mut trained = 0;
-    let mut value = |seed: u64, lr: f64| {
+    let mut value = |page: &str, seed: u64, lr: f64| {
         let mut silent = Silent;
-        let mut ctx = Context { seed, device: Device::Cpu, share: 1.0, store: &store, data: &[], monitor: &mut silent };
+        let (share, device, store) = (1.0, Device::Cpu, &store);
+        let mut ctx = Context { seed, device, share, store, page, data: &[], monitor: &mut silent };
         let params = Params::new(Device::Cpu, seed);
         let w = params.root().zeros("w", &[2]);
         let mut learner = SingleLoss::new(Still { params, w }, Kind::Float);
@@ -214,10 +215,11 @@ fn shared_weights_are_trained_once_for_each_seed() {
         .unwrap();
         Vec::<f32>::try_from(&learner.objective().w).unwrap()
     };
-    assert_eq!(value(1, 0.1), value(1, 0.1));
-    assert_eq!(value(2, 0.1), [2.0, 0.5]);
-    assert_eq!(value(1, 0.2), [1.0, 0.5]);
-    assert_eq!(trained, 3);
+    assert_eq!(value("a", 1, 0.1), value("a", 1, 0.1));
+    assert_eq!(value("a", 2, 0.1), [2.0, 0.5]);
+    assert_eq!(value("a", 1, 0.2), [1.0, 0.5]);
+    assert_eq!(value("edited", 1, 0.2), [1.0, 0.5]);
+    assert_eq!(trained, 4);
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub device: Device,
     pub(crate) share: f64,
     pub(crate) store: &'a Store,
+    /// Hash of the page.
+    pub(crate) page: &'a str,
     pub(crate) data: &'a [String],
     pub(crate) monitor: &'a mut dyn Monitor,
 }
@@ -131,8 +133,8 @@ impl Context<'_> {
         if self.monitor.stop() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Weights that several arms share: loaded if they were trained before under the same settings, data, *seed* and
-    /// numerics, else trained by `train` and kept. One base for all seeds would count one network as many.
+    /// Weights that several arms share: loaded if they were trained before by the same page under the same settings, data, *seed*
+    /// and numerics, else trained by `train` and kept. One base for all seeds would count one network as many.
     ///
     /// # Errors
     /// What training meets, an unreadable store, a full disk.
@@ -146,6 +148,7 @@ impl Context<'_> {
     ) -> Result<(), Error> {
         let identity = json!({
             "base": name,
+            "page": self.page,
             "settings": settings,
             "data": self.data,
             "seed": seed,
@@ -237,5 +240,5 @@ pub fn try_run(
     monitor: &mut dyn Monitor,
 ) -> Result<Metrics, Error> {
     let store = Store::memory();
-    run(&mut Context { seed, device: Device::Cpu, share: 1.0, store: &store, data: &[], monitor })
+    run(&mut Context { seed, device: Device::Cpu, share: 1.0, store: &store, page: "", data: &[], monitor })
 }

@@ -117,11 +117,15 @@ impl<'a> Case<'a> {
         key(&json!({"shared": self.shared(Device::Cpu), "predicates": predicates}))
     }
 
+    fn page(&self) -> String {
+        blake3::hash(self.method.page.as_bytes()).to_hex().to_string()
+    }
+
     /// All that decides a number besides arm and seed. The text of the page is part of it: a page that was edited is run anew.
     fn shared(&self, device: Device) -> Value {
         json!({
             "method": self.method.slug,
-            "page": blake3::hash(self.method.page.as_bytes()).to_hex().as_str(),
+            "page": self.page(),
             "config": self.claim.config,
             "data": self.claim.data,
             "numerics": pentimento_core::NUMERICS,
@@ -140,11 +144,11 @@ impl<'a> Case<'a> {
     /// As a run.
     pub fn estimate(&self, device: Device, monitor: &mut dyn Monitor) -> Result<Vec<Estimate>, Error> {
         const SHARES: [f64; 2] = [0.01, 0.03];
-        let store = Store::memory();
+        let (store, page) = (Store::memory(), self.page());
         let mut timed = |arm: &Arm, share: f64, seed: u64| -> Result<f64, Error> {
             let start = Instant::now();
-            let data = &self.claim.data;
-            (arm.run)(&mut Context { seed, device, share, store: &store, data, monitor: &mut *monitor })?;
+            let (page, data) = (&page, &self.claim.data);
+            (arm.run)(&mut Context { seed, device, share, store: &store, page, data, monitor: &mut *monitor })?;
             Ok(start.elapsed().as_secs_f64())
         };
         if let Some(first) = self.claim.arms.first() {
@@ -257,8 +261,15 @@ impl<'a> Case<'a> {
         watch.begin(arm.name, seed);
         let start = Instant::now();
         let data = &self.claim.data;
-        let Metrics { values, pictures } =
-            (arm.run)(&mut Context { seed, device, share: 1.0, store, data, monitor: &mut *watch })?;
+        let Metrics { values, pictures } = (arm.run)(&mut Context {
+            seed,
+            device,
+            share: 1.0,
+            store,
+            page: &self.page(),
+            data,
+            monitor: &mut *watch,
+        })?;
         let cell = Cell {
             arm: arm.name.into(),
             seed,

@@ -12,9 +12,11 @@ const PLACE: i64 = 3;
 ///
 /// The place becomes a plane, told exp(-|p - (x, y)|^2 / (2 r^2)) at the pixel p; every further number fills a plane. Zeros are
 /// silence, so that nothing is learned for a dropped condition. The planes enter with the state, and their outputs are cut off.
+/// Vectors one behind the other, `[B, k D]`, are told together: their planes add up.
 pub struct Mapped {
     inner: Box<dyn Network>,
     input: Input,
+    width: i64,
     radius: f64,
 }
 
@@ -30,7 +32,7 @@ impl Mapped {
         assert!(width >= PLACE, "{width} numbers tell no place");
         let [c, h, w] = input;
         let inner = config.build(root, [c + 1 + width - PLACE, h, w], 0)?;
-        Ok(Self { inner, input, radius })
+        Ok(Self { inner, input, width, radius })
     }
 
     /// `[B, 1 + D - 3, H, W]`.
@@ -51,7 +53,8 @@ impl Network for Mapped {
     /// Without a condition vector: silence is zeros.
     fn forward_with(&self, x: &Tensor, t: &Tensor, c: &Condition, tap: Tap<'_>) -> Tensor {
         let Some(vector) = &c.c else { panic!("a network with a map needs a condition vector, zeros for silence") };
-        let x = Tensor::cat(&[x, &self.planes(vector).to_kind(x.kind())], 1);
+        let planes: Tensor = vector.split(self.width, 1).iter().map(|told| self.planes(told)).sum();
+        let x = Tensor::cat(&[x, &planes.to_kind(x.kind())], 1);
         let out = self.inner.forward_with(&x, t, &Condition::none(), tap);
         // One output per channel of the input, or two where the variance is learned.
         let cut: Vec<Tensor> =
@@ -97,6 +100,19 @@ mod tests {
         assert!((at(1, 5) - (-0.5_f64).exp()).abs() < 1e-6 && (at(2, 6) - (-2.0_f64).exp()).abs() < 1e-6);
         assert_eq!(planes.get(0).get(2), Tensor::full([4, 8], 3.0, (Kind::Float, Device::Cpu)));
         assert_eq!(planes.get(1).abs().sum(Kind::Float).double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn places_told_together_are_two_bumps_on_one_map() {
+        let (_params, mapped) = network(false);
+        let (x, t) = (init_normal(3, "x", &[1, 3, 4, 8]), Tensor::from_slice(&[10.0_f32]));
+        let [a, b] = [[1.0_f32, 0.625, -0.25, 0.0, 0.0], [1.0, -0.375, 0.25, 0.0, 0.0]]
+            .map(|told| Tensor::from_slice(&told).view([1, 5]));
+        let forward = |c: Tensor| mapped.forward(&x, &t, &Condition::vectors(c));
+        let whole = Tensor::cat(&[&x, &(mapped.planes(&a) + mapped.planes(&b))], 1);
+        let want = mapped.inner.forward(&whole, &t, &Condition::none()).narrow(1, 0, 3);
+        assert_eq!(forward(Tensor::cat(&[&a, &b], 1)), want);
+        assert_eq!(forward(Tensor::cat(&[&a, &a.zeros_like()], 1)), forward(a));
     }
 
     #[test]
