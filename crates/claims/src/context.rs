@@ -27,19 +27,10 @@ pub struct Context<'a> {
     pub(crate) monitor: &'a mut dyn Monitor,
 }
 
-/// The losses of a training, a point per line of the log.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Curve {
-    /// Images seen and mean loss since the point before.
-    pub points: Vec<(u64, f64)>,
-}
+/// A training of which nothing is kept but what it taught.
+struct Unwritten;
 
-impl Diary for Curve {
-    fn log(&mut self, _: &dyn Learner, state: &State, _: f64) -> Result<(), pentimento_train::Error> {
-        self.points.push((state.images, state.mean_loss()));
-        Ok(())
-    }
-}
+impl Diary for Unwritten {}
 
 impl Context<'_> {
     /// Trains a learner under a table, from its start, with the loop that `pentimento train` runs. `seed` keys order and
@@ -53,14 +44,14 @@ impl Context<'_> {
         data: &Arc<dyn Dataset>,
         table: &TrainTable,
         seed: u64,
-    ) -> Result<Curve, Error> {
+    ) -> Result<(), Error> {
         // An estimate walks a share of the way, though never less than two steps.
         let table = TrainTable { images: self.length(table.images, table.batch), ..table.clone() };
         let course =
             Course { table: &table, data: data.clone(), augment: Augment::default(), seed, device: self.device };
-        let (mut state, mut curve) = (State::new(learner, &table), Curve::default());
-        match walk(&course, learner, &mut state, &mut curve, self.monitor)? {
-            Walked::Whole => Ok(curve),
+        let mut state = State::new(learner, &table);
+        match walk(&course, learner, &mut state, &mut Unwritten, self.monitor)? {
+            Walked::Whole => Ok(()),
             Walked::Stopped => Err(Error::Interrupted),
         }
     }
@@ -107,22 +98,28 @@ impl Context<'_> {
         Ok(best.1)
     }
 
-    /// Trains with the rate at which the trial does best on held-out items: how most arms are tuned. `train` is given what to learn
-    /// from, a length and a rate; `lengths` are those of a trial and of the whole. Returns the model and its rate.
+    /// Trains what `make` initialises at the rate at which a trial of so many images does best on held-out items, by `score`: how
+    /// most arms are tuned. Returns the model and its rate.
     ///
     /// # Errors
     /// As [`Context::choose`].
-    pub fn tuned<M>(
+    pub fn tuned<M: Learner>(
         &mut self,
         sets: &Opened,
         rates: &[f64],
-        lengths: [u64; 2],
-        train: impl Fn(&mut Self, &Arc<dyn Dataset>, u64, f64) -> Result<M, Error>,
+        trial_images: u64,
+        table: &TrainTable,
+        make: impl Fn(&Self) -> Result<M, Error>,
         score: impl Fn(&M, &Batch) -> Result<f64, Error>,
     ) -> Result<(M, f64), Error> {
         let (learned, held) = sets.hold_out(0.02, self.device)?;
-        let rate = self.choose(rates, |ctx, rate| score(&train(ctx, &learned, lengths[0], rate)?, &held))?;
-        Ok((train(self, &learned, lengths[1], rate)?, rate))
+        let train = |ctx: &mut Self, images, lr| -> Result<M, Error> {
+            let mut model = make(ctx)?;
+            ctx.train(&mut model, &learned, &TrainTable { images, lr, ..table.clone() }, ctx.seed)?;
+            Ok(model)
+        };
+        let rate = self.choose(rates, |ctx, rate| score(&train(ctx, trial_images, rate)?, &held))?;
+        Ok((train(self, table.images, rate)?, rate))
     }
 
     /// Whether the user asked to stop: for arms that do not train through the loop.
@@ -131,6 +128,23 @@ impl Context<'_> {
     /// [`Error::Interrupted`], if so.
     pub fn go_on(&mut self) -> Result<(), Error> {
         if self.monitor.stop() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// A learner that several arms share, trained as in [`Context::train`] at the seed of the context; see [`Context::base`].
+    ///
+    /// # Errors
+    /// As [`Context::base`].
+    pub fn trained_once<L: Learner>(
+        &mut self,
+        name: &str,
+        settings: &Value,
+        mut learner: L,
+        data: &Arc<dyn Dataset>,
+        table: &TrainTable,
+    ) -> Result<L, Error> {
+        let seed = self.seed;
+        self.base(name, settings, seed, &mut learner, |ctx, learner| ctx.train(learner, data, table, seed))?;
+        Ok(learner)
     }
 
     /// Weights that several arms share: loaded if they were trained before by the same page under the same settings, data, *seed*

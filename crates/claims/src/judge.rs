@@ -1,6 +1,7 @@
 //! A judge of generated pictures: a small network that learned to name pictures which no arm learns from, and in whose features
 //! generated pictures are compared with real ones.
 
+use crate::sets::classes;
 use crate::{Context, Error, features};
 use pentimento_core::{At, Batch, Objective, Params, SingleLoss, Terms};
 use pentimento_data::Dataset;
@@ -75,10 +76,7 @@ impl Judge {
     /// Data without classes, and what training meets.
     pub fn trained(ctx: &mut Context, config: &JudgeConfig, data: &Arc<dyn Dataset>) -> Result<Self, Error> {
         let input = data.size();
-        let classes = i64::try_from(data.classes().len()).unwrap_or(i64::MAX);
-        if classes == 0 {
-            return Err(Error::NoClasses);
-        }
+        let classes = classes(data.as_ref())?;
         let (params, seed) = (Params::new(ctx.device, ctx.seed ^ KEY), ctx.seed);
         let cnn = CnnConfig { width: config.width, features: config.features, classes, regressions: 0 };
         let cnn = cnn.build(&params.root(), input)?;
@@ -87,7 +85,7 @@ impl Judge {
         ctx.base("judge", &settings, seed, &mut learner, |ctx, learner| {
             let table = TrainTable::new(config.images, config.batch, config.lr);
             let table = TrainTable { schedule: Schedule::Cosine, weight_decay: 0.01, ..table };
-            ctx.train(learner, data, &table, seed ^ KEY).map(|_| ())
+            ctx.train(learner, data, &table, seed ^ KEY)
         })?;
         let judge = learner.into_objective();
         judge.params.freeze();

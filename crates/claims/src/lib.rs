@@ -32,7 +32,7 @@ mod simulation;
 mod store;
 pub mod verdict;
 
-pub use context::{Context, Curve, features, labels, noisy, probe_codes, try_run, try_step};
+pub use context::{Context, features, labels, noisy, probe_codes, try_run, try_step};
 pub use error::Error;
 pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use factors::{FACTORS, FactorCodes, FactorTests};

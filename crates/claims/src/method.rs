@@ -1,10 +1,10 @@
 //! A page of the catalogue, and the claim it makes.
 
-use crate::{Budget, Context, Error, Recipe, Setting, Trainer};
+use crate::{Budget, Context, Error, Opened, Recipe, Setting, Trainer};
 use pentimento_io::png_out;
 use pentimento_train::bytes;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -72,6 +72,17 @@ impl Claim {
             Arm::new(name, what, move |ctx| (together.1)(&together.0, ctx, value.clone()))
         };
         Self { config, data, arms: arms.map(arm).into() }
+    }
+
+    /// Arms over a configuration and the data that it names, with nothing else to prepare.
+    pub fn on<C: Serialize + 'static, V: Clone + 'static, const N: usize>(
+        config: C,
+        sets: Opened,
+        arms: [(&'static str, &'static str, V); N],
+        run: impl Fn(&mut Context, &C, &Opened, V) -> Result<Metrics, Error> + 'static,
+    ) -> Self {
+        let (described, data) = (json!(config), sets.fingerprints());
+        Self::of(described, data, (config, sets), arms, move |(config, sets), ctx, arm| run(ctx, config, sets, arm))
     }
 }
 

@@ -67,6 +67,14 @@ impl Opened {
         self.train.size()
     }
 
+    /// K, the number of classes.
+    ///
+    /// # Errors
+    /// Data without classes.
+    pub fn classes(&self) -> Result<i64, Error> {
+        classes(self.train.as_ref())
+    }
+
     /// The whole test set as one batch.
     ///
     /// # Errors
@@ -104,6 +112,14 @@ impl Opened {
     /// An item that cannot be read.
     pub fn items(&self, numbers: &[u64], device: Device) -> Result<Batch, Error> {
         Ok(gather(self.train.as_ref(), numbers)?.upload(device))
+    }
+}
+
+/// The number of classes of a data set that has some.
+pub(crate) fn classes(data: &dyn Dataset) -> Result<i64, Error> {
+    match data.classes().len() {
+        0 => Err(Error::NoClasses),
+        n => Ok(i64::try_from(n).unwrap_or(i64::MAX)),
     }
 }
 

@@ -52,7 +52,7 @@ pub use latents::LatentLoss;
 pub use mixture::GaussianMixture;
 pub use objective::{DiffusionLoss, LossConfig, MAX_GAIN};
 pub use operator::{BlockAverage, Blur, Mask, Operator};
-pub use parametrised::{C_NOISE_RANGE, Clipped, Parametrised, Preconditioning, TimeInput, Variance, edm_coefficients};
+pub use parametrised::{C_NOISE_RANGE, Clipped, Parametrised, Preconditioning, TimeInput, edm_coefficients};
 pub use path::{EDM_S_MAX, Path};
 pub use posterior::{Posterior, elbo_weight};
 pub use prediction::Prediction;

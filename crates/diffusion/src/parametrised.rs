@@ -64,32 +64,23 @@ pub fn edm_coefficients(alpha: f64, sigma: f64, sigma_data: f64) -> (f64, f64, f
     (1.0 / root, alpha * sigma_data * sigma_data / (root * root), sigma * sigma_data / root)
 }
 
-/// Whether the network predicts the variance of reverse steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Variance {
-    /// No: C channels out.
-    #[default]
-    Fixed,
-    /// Yes: 2 C channels out, the second half o giving the fraction (o + 1)/2 between the two bounds
-    /// (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15).
-    Learned,
-}
-
 /// A network together with the meaning of its output: a [`Denoiser`].
+///
+/// A network with 2 C channels out predicts the variance of reverse steps too: the second half o gives the fraction (o + 1)/2 between
+/// the two bounds (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 15).
 pub struct Parametrised {
     network: Box<dyn Network>,
     path: Path,
     prediction: Prediction,
     time: TimeInput,
     preconditioning: Preconditioning,
-    variance: Variance,
 }
 
 impl Parametrised {
-    /// Without preconditioning and learned variance, told the time as is usual on the path ([`TimeInput::for_path`]).
+    /// Without preconditioning, told the time as is usual on the path ([`TimeInput::for_path`]).
     pub fn new(network: Box<dyn Network>, path: Path, prediction: Prediction) -> Self {
-        let (time, preconditioning, variance) = (TimeInput::for_path(&path), Preconditioning::None, Variance::Fixed);
-        Self { network, path, prediction, time, preconditioning, variance }
+        let (time, preconditioning) = (TimeInput::for_path(&path), Preconditioning::None);
+        Self { network, path, prediction, time, preconditioning }
     }
 
     /// The same network, told the time in another way.
@@ -102,12 +93,6 @@ impl Parametrised {
     #[must_use]
     pub fn preconditioned(self, preconditioning: Preconditioning) -> Self {
         Self { preconditioning, ..self }
-    }
-
-    /// The same network with 2 C channels out.
-    #[must_use]
-    pub fn with_variance(self, variance: Variance) -> Self {
-        Self { variance, ..self }
     }
 
     /// The path on which it was trained.
@@ -153,19 +138,17 @@ impl Parametrised {
         let (x, t) = self.input(xt, level);
         let out = self.network.forward_with(&x, &t, c, tap);
         let out = if xt.kind() == Kind::Double { out.to_kind(Kind::Double) } else { out.to_kind(Kind::Float) };
-        match self.variance {
-            Variance::Fixed => (out, None),
-            Variance::Learned => {
-                let channels = xt.size()[1];
-                assert_eq!(
-                    out.size()[1],
-                    2 * channels,
-                    "a network with learned variance gives 2 x {channels} channels"
-                );
-                let fraction = (out.narrow(1, channels, channels) + 1.0) * 0.5;
-                (out.narrow(1, 0, channels), Some(fraction))
-            }
+        let channels = xt.size()[1];
+        if out.size()[1] == channels {
+            return (out, None);
         }
+        assert_eq!(
+            out.size()[1],
+            2 * channels,
+            "a network gives {channels} channels, or twice as many with the variance"
+        );
+        let fraction = (out.narrow(1, channels, channels) + 1.0) * 0.5;
+        (out.narrow(1, 0, channels), Some(fraction))
     }
 
     /// The output that would make the clean estimate exact.

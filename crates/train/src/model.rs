@@ -2,7 +2,7 @@ use crate::plan::Signature;
 use crate::recipe::Recipe;
 use crate::{Error, Plan};
 use pentimento_core::{Network, Params, SingleLoss};
-use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Preconditioning, Variance};
+use pentimento_diffusion::{DiffusionLoss, LossConfig, Parametrised, Path, Preconditioning};
 use pentimento_nn::Cost;
 use tch::Device;
 
@@ -23,8 +23,7 @@ pub fn assemble(recipe: &Recipe, signature: &Signature, device: Device) -> Resul
     let classes = i64::try_from(signature.classes.len()).unwrap_or(i64::MAX);
     let network: Box<dyn Network> = recipe.network.build(&params.root(), signature.input, classes)?;
     let d = &recipe.diffusion;
-    let variance = if recipe.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-    let denoiser = Parametrised::new(network, d.path, d.prediction).with_variance(variance);
+    let denoiser = Parametrised::new(network, d.path, d.prediction);
     // Noise levels from 0 to 80 reach a network only through the scalings made for them; pictures deviate by 0.5.
     let edm = Preconditioning::Edm { sigma_data: 0.5 };
     let denoiser = if d.path == Path::Edm { denoiser.preconditioned(edm) } else { denoiser };
@@ -70,7 +69,7 @@ pub fn learner(plan: &Plan) -> Result<Learned, Error> {
 #[cfg(test)]
 mod tests {
     use pentimento_core::{Condition, Noise, Params};
-    use pentimento_diffusion::{Clipped, Grid, Parametrised, Path, Prediction, Sampler, Variance, Walk, sample};
+    use pentimento_diffusion::{Clipped, Grid, Parametrised, Path, Prediction, Sampler, Walk, sample};
     use pentimento_io::weights::Weights;
     use pentimento_nn::{NetworkConfig, weights::load_params};
     use std::path::Path as File;
@@ -97,7 +96,7 @@ mod tests {
             let mut saved = Weights::open(&file).unwrap();
             load_params(&params, |n| saved.read(&format!("weight.{n}")).ok()).unwrap();
             let table: Path = "table_linear".parse().unwrap();
-            let d = Parametrised::new(network, table, Prediction::Epsilon).with_variance(Variance::Learned);
+            let d = Parametrised::new(network, table, Prediction::Epsilon);
             let d = Clipped::new(d, 1.0);
             let (step, levels) = (Sampler::Ancestral.step(), Grid::Even.levels(&table, 10));
             let draw = |samples: Vec<u64>, y: &[i64]| {

@@ -2,9 +2,7 @@
 
 use crate::fakes::FakeNetwork;
 use pentimento_core::{Condition, Noise, Stream};
-use pentimento_diffusion::{
-    DiscreteVp, Parametrised, Path, Prediction, Sampler, Spacing, TimeInput, Variance, Walk, sample,
-};
+use pentimento_diffusion::{DiscreteVp, Parametrised, Path, Prediction, Sampler, Spacing, TimeInput, Walk, sample};
 use tch::{Device, Kind, Tensor};
 
 /// Noise and variance output of the fake network for one number at an index.
@@ -20,9 +18,7 @@ fn ancestral_with_learned_variance_is_the_loop_of_the_paper() {
         let i = t.view([-1, 1, 1, 1]);
         Tensor::cat(&[(x * 0.8 - 0.1).tanh() + &i * 0.01, (x * 2.0 + i).sin()], 1)
     });
-    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon)
-        .timed(TimeInput::Index { steps })
-        .with_variance(Variance::Learned);
+    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon).timed(TimeInput::Index { steps });
     let (step, levels, noise) =
         (Sampler::Ancestral.step(), table.levels(steps, Spacing::Even), Noise::new(4, vec![3, 8]));
     let walk = Walk { step: step.as_ref(), levels: &levels, noise: &noise };

@@ -1,8 +1,6 @@
 use crate::fakes::{FakeNetwork, PATHS, gap, normal};
 use pentimento_core::{Condition, Denoiser, Level};
-use pentimento_diffusion::{
-    DiscreteVp, Parametrised, Path, Preconditioning, Prediction, TimeInput, Variance, edm_coefficients,
-};
+use pentimento_diffusion::{DiscreteVp, Parametrised, Path, Preconditioning, Prediction, TimeInput, edm_coefficients};
 use tch::Tensor;
 
 const EDM: Preconditioning = Preconditioning::Edm { sigma_data: 0.5 };
@@ -99,7 +97,7 @@ fn time_is_told_as_the_network_expects() {
 #[test]
 fn the_second_half_of_the_channels_is_the_variance_fraction() {
     let network = FakeNetwork::boxed(|x, _| Tensor::cat(&[x * 0.5, x * 0.0 + 0.5], 1));
-    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon).with_variance(Variance::Learned);
+    let d = Parametrised::new(network, Path::Flow, Prediction::Epsilon);
     let (x, level) = (normal(6, &[2, 3, 2, 2]), Path::Flow.level(0.5));
     let out = d.denoise(&x, &level, &Condition::none());
     assert!(gap(&out.variance.unwrap(), &(x.zeros_like() + 0.75)) < 1e-12);

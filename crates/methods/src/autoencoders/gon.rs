@@ -30,7 +30,6 @@ use pentimento_data::Dataset;
 use pentimento_nn::layers::BatchNorm;
 use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -302,9 +301,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         ("gon-detached", "codes from the origin, held fixed", Coding::Origin(Order::First)),
         ("gon", "codes from the origin, gradients through them", Coding::Origin(Order::Second)),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, coding| {
-        run(ctx, config, sets, coding)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.
@@ -312,12 +309,9 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Res
     let (model, rate) = ctx.tuned(
         sets,
         &config.rates,
-        [config.trial_images, config.images],
-        |ctx, learned, images, lr| {
-            let mut model = Model::new(config, sets.shape(), coding, ctx.device, ctx.seed);
-            ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
-            Ok(model)
-        },
+        config.trial_images,
+        &config.table(),
+        |ctx| Ok(Model::new(config, sets.shape(), coding, ctx.device, ctx.seed)),
         |model, held| Ok(-model.evaluate(held)),
     )?;
     let tests = sets.tests(ctx.device)?;

@@ -28,7 +28,6 @@ use pentimento_nn::Mlp;
 use pentimento_nn::layers::Init;
 use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -265,9 +264,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         ("gumbel-softmax", "soft choices that cool", Estimator::GumbelSoftmax),
         ("st-gumbel-softmax", "hard choices, the gradient of the soft ones", Estimator::StraightThroughGumbel),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, estimator| {
-        run(ctx, config, sets, estimator)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.
@@ -275,12 +272,9 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, estimator: Estimator) 
     let (model, rate) = ctx.tuned(
         sets,
         &config.rates,
-        [config.trial_images, config.images],
-        |ctx, learned, images, lr| {
-            let mut model = Model::new(config, sets.shape(), estimator, ctx.device, ctx.seed);
-            ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
-            Ok(model)
-        },
+        config.trial_images,
+        &config.table(),
+        |ctx| Ok(Model::new(config, sets.shape(), estimator, ctx.device, ctx.seed)),
         |model, held| Ok(model.evaluate(held)),
     )?;
     let tests = sets.tests(ctx.device)?;

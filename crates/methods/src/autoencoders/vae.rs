@@ -30,7 +30,6 @@ use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, Mlp};
 use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -269,19 +268,21 @@ fn without_grad(make: impl FnOnce() -> Tensor) -> Tensor {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
-    let few = Config { latent: 3, ..config.clone() };
     let arms = [
-        ("wake-sleep", "the same networks under wake-sleep", (config.clone(), Learning::WakeSleep)),
-        ("aevb", "both networks ascend the bound", (config.clone(), Learning::Bound)),
-        ("aevb-3", "the same with three latents", (few, Learning::Bound)),
+        ("wake-sleep", "the same networks under wake-sleep", (config.latent, Learning::WakeSleep)),
+        ("aevb", "both networks ascend the bound", (config.latent, Learning::Bound)),
+        ("aevb-3", "the same with three latents", (3, Learning::Bound)),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), sets, arms, |sets, ctx, (config, learning)| {
-        run(ctx, &config, sets, learning)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
-fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) -> Result<Metrics, Error> {
-    let mut model = Model::new(config, sets.shape(), learning, ctx.device, ctx.seed);
+fn run(
+    ctx: &mut Context,
+    config: &Config,
+    sets: &Opened,
+    (latent, learning): (i64, Learning),
+) -> Result<Metrics, Error> {
+    let mut model = Model::new(&Config { latent, ..config.clone() }, sets.shape(), learning, ctx.device, ctx.seed);
     ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     let tests = sets.tests(ctx.device)?;
     let [elbo, log_likelihood] = model.evaluate(&tests, config.draws);
@@ -401,7 +402,7 @@ mod tests {
         let untrained = Model::new(&config, [1, 8, 8], Learning::Bound, Device::Cpu, 0)
             .evaluate(&sets.tests(Device::Cpu).unwrap(), 5);
         for learning in [Learning::Bound, Learning::WakeSleep] {
-            let metrics = try_run(|ctx| run(ctx, &config, &sets, learning), 0, &mut Silent).unwrap();
+            let metrics = try_run(|ctx| run(ctx, &config, &sets, (config.latent, learning)), 0, &mut Silent).unwrap();
             let (elbo, likelihood) = (metrics.get("elbo").unwrap(), metrics.get("log_likelihood").unwrap());
             assert!(elbo > untrained[0] + 5.0, "{elbo} after {untrained:?}");
             assert!(likelihood > elbo && metrics.pictures.len() == 1);

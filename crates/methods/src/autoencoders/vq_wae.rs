@@ -36,7 +36,6 @@ use pentimento_latent::transport::{Transport, squared_distances};
 use pentimento_nn::{Grid, GridDecoder, GridEncoder};
 use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -359,9 +358,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         ("vq-vae-means", "moving means, with restarts", Learning::Means),
         ("vq-wae", "transport moves all codewords", Learning::Transport),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, learning| {
-        run(ctx, config, sets, learning)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.
@@ -369,12 +366,9 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) ->
     let (model, rate) = ctx.tuned(
         sets,
         &config.rates,
-        [config.trial_images, config.images],
-        |ctx, learned, images, lr| {
-            let mut model = Model::new(config, sets.shape(), learning, ctx.device, ctx.seed)?;
-            ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
-            Ok(model)
-        },
+        config.trial_images,
+        &config.table(),
+        |ctx| Model::new(config, sets.shape(), learning, ctx.device, ctx.seed),
         |model, held| Ok(-model.evaluate(held).1),
     )?;
     let tests = sets.tests(ctx.device)?;

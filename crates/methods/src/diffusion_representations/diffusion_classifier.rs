@@ -26,7 +26,7 @@ use pentimento_core::{
 };
 use pentimento_data::Dataset;
 use pentimento_diffusion::{
-    Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, Variance, Walk,
+    Clipped, Ddim, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Spread, Walk,
 };
 use pentimento_measure::{Knn, Metric, Vote, accuracy};
 use pentimento_nn::{DitConfig, NetworkConfig};
@@ -130,8 +130,7 @@ impl Config {
     ) -> Result<SingleLoss<Classifier>, Error> {
         let params = Params::new(device, seed);
         let network = self.network.build(&params.root(), input, i64::try_from(classes).unwrap_or(i64::MAX))?;
-        let variance = if self.network.learns_sigma() { Variance::Learned } else { Variance::Fixed };
-        let denoiser = Parametrised::new(network, self.path, self.prediction).with_variance(variance);
+        let denoiser = Parametrised::new(network, self.path, self.prediction);
         let dropout = self.label_dropout;
         let loss = LossConfig { spread: Spread::Stratified, label_dropout: dropout, ..LossConfig::default() };
         let loss = DiffusionLoss::new(denoiser, params, loss);
@@ -347,12 +346,8 @@ impl Task {
 
     /// The model of a seed, trained once for all arms.
     fn model(&self, ctx: &mut Context) -> Result<Classifier, Error> {
-        let (c, seed) = (&self.config, ctx.seed);
-        let mut learner = self.learner(ctx.device, seed)?;
-        ctx.base("diffusion", &json!(c), seed, &mut learner, |ctx, learner| {
-            ctx.train(learner, &self.sets.train, &c.table(), seed).map(|_| ())
-        })?;
-        Ok(learner.into_objective())
+        let (c, learner) = (&self.config, self.learner(ctx.device, ctx.seed)?);
+        Ok(ctx.trained_once("diffusion", &json!(c), learner, &self.sets.train, &c.table())?.into_objective())
     }
 
     /// Accuracy of a way of asking the model of a seed.

@@ -118,7 +118,7 @@ impl Network {
         };
         let width = if space == Space::Absolute { c.latent } else { anchors.size()[0] };
         let decoder = ConvDecoder::new(&root.sub("decoder"), shape, width)?;
-        let widths = [width, c.hidden, i64::try_from(task.sets.train.classes().len()).unwrap_or(i64::MAX)];
+        let widths = [width, c.hidden, task.sets.classes()?];
         let head = Mlp::new(&root.sub("head"), &widths, Activation::Relu, Init::Torch);
         Ok(Self { encoder, decoder, head, space, anchors: anchors.shallow_clone(), params })
     }
@@ -162,6 +162,11 @@ struct Task {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
+    if config.networks < 2 {
+        let why = format!("networks = {}; readers are exchanged between at least two", config.networks);
+        return Err(Error::Recipe { slug: METHOD.slug.into(), why });
+    }
+    sets.classes()?;
     let task = Task { config, sets };
     let arms = [
         ("absolute", "decoder and head read the latent itself", Space::Absolute),
@@ -197,8 +202,9 @@ impl Task {
             ("own_mse", sums[0][1] / own),
         ]);
         if ctx.shown() {
-            let show = |network: &Network| network.reconstruct(&reads[0].narrow(0, 0, 12));
-            let rows = [tests.x.narrow(0, 0, 12), show(&networks[0]), show(&networks[1])];
+            let few = tests.x.size()[0].min(12);
+            let show = |network: &Network| network.reconstruct(&reads[0].narrow(0, 0, few));
+            let rows = [tests.x.narrow(0, 0, few), show(&networks[0]), show(&networks[1])];
             let caption = "test pictures; through their own decoder; through the decoder of another training";
             metrics.pictures.push(Picture::rows(caption, &rows)?);
         }
@@ -216,7 +222,7 @@ impl Task {
     fn network(&self, ctx: &mut Context, space: Space, seed: u64, anchors: &Tensor) -> Result<Network, Error> {
         let train = |ctx: &mut Context, learner: &mut SingleLoss<Network>| {
             let table = TrainTable::new(self.config.images, self.config.batch, self.config.lr);
-            ctx.train(learner, &self.sets.train, &table, seed).map(|_| ())
+            ctx.train(learner, &self.sets.train, &table, seed)
         };
         let fresh = |space, encoder| -> Result<_, Error> {
             Ok(SingleLoss::new(Network::new(self, space, seed, anchors, encoder)?, Kind::Float))

@@ -293,12 +293,10 @@ impl Task {
         })?;
         let Autoencoder { codec, params, .. } = codec.into_objective();
         params.freeze();
-        let mut prior = SingleLoss::new(self.prior(codec, ctx.device, seed)?, Kind::Float);
+        let prior = SingleLoss::new(self.prior(codec, ctx.device, seed)?, Kind::Float);
         let settings = json!([settings, c.network, c.path, c.prediction, c.images, c.lr]);
-        ctx.base("diffusion", &settings, seed, &mut prior, |ctx, prior| {
-            ctx.train(prior, &learned, &table(c.images, c.lr), seed).map(|_| ())
-        })?;
-        let prior = prior.into_objective();
+        let table = table(c.images, c.lr);
+        let prior = ctx.trained_once("diffusion", &settings, prior, &learned, &table)?.into_objective();
         prior.params().freeze();
         Ok(Tools { judge, prior, held: held.slice(0, c.validation.min(held.len())) })
     }

@@ -27,7 +27,6 @@ use pentimento_nn::layers::{BatchNorm, Init, Linear};
 use pentimento_nn::{ConvEncoder, Pyramid, Views};
 use pentimento_train::{Ema, Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -254,9 +253,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         ("no-predictor", "q is the identity", Training::WithoutPredictor),
         ("byol", "the whole method", Training::Whole),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, training| {
-        run(ctx, config, sets, training)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {

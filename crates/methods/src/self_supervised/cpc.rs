@@ -33,7 +33,6 @@ use pentimento_nn::layers::Init;
 use pentimento_nn::{Activation, FrameEncoder, Gru, Mlp};
 use pentimento_train::{Signature, TrainTable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::f64::consts::TAU;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -266,9 +265,7 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
         ("autoencoder", "c_t gives back the last frames", Training::Autoencoder),
         ("cpc", "c_t foretells the next frames among others", Training::Contrast),
     ];
-    Ok(Claim::of(json!(config), sets.fingerprints(), (config, sets), arms, |(config, sets), ctx, training| {
-        run(ctx, config, sets, training)
-    }))
+    Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Three parts of a batch: a half, a quarter, a quarter.
@@ -280,23 +277,14 @@ fn parted(batch: &Batch) -> [Batch; 3] {
 
 /// Chooses a rate on held-out series, trains with it, and probes.
 fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {
-    let rates = if training == Training::None { &[][..] } else { &config.rates };
-    let (model, rate) = ctx.tuned(
-        sets,
-        rates,
-        [config.trial_images, config.images],
-        |ctx, learned, images, lr| {
-            let mut model = Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed)?;
-            if training != Training::None {
-                ctx.train(&mut model, learned, &TrainTable { images, lr, ..config.table() }, ctx.seed)?;
-            }
-            Ok(model)
-        },
-        |model, held| {
+    let make = |ctx: &Context| Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed);
+    let (model, rate) = match training {
+        Training::None => (make(ctx)?, f64::NAN),
+        _ => ctx.tuned(sets, &config.rates, config.trial_images, &config.table(), make, |model, held| {
             let parts = parted(held);
             model.accuracy([&parts[0], &parts[1], &parts[2]])
-        },
-    )?;
+        })?,
+    };
     let (parts, tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
     let accuracy = model.accuracy([&parts[0], &parts[1], &tests])?;
     let information = if training == Training::Autoencoder { f64::NAN } else { information(&model, &tests) };
