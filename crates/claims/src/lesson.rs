@@ -117,11 +117,6 @@ impl Lesson {
             Some(v) => return Err(bad(format!("train = {v}; must be a table"))),
         };
         check_numbers(method.slug, &settings, &(method.settings)())?;
-        // Its own setting may decide more than the loop: when a budget has risen, how fast a target follows.
-        let own = (method.settings)();
-        if let Some(key) = changes.keys().find(|key| own.iter().any(|s| s.key == **key)) {
-            return Err(bad(format!("train.{key}: {} has a setting `{key}` of its own; set that one", method.slug)));
-        }
         let (model, config) = (trainer.0)(method.slug, settings)?;
         let table = Self::changed(method.slug, &model.table(), &changes)?;
         Ok(Self { method, model, config, changes, table, seed })
