@@ -3,6 +3,8 @@
 use crate::ask::{Ask, Work};
 use anyhow::{Context, Result, ensure};
 use pentimento_io::{atomic, text};
+use pentimento_nn::UnetConfig;
+use pentimento_nn::label::NullLabel;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,7 +26,8 @@ impl Program {
         let binary = here.with_file_name("pentimento");
         ensure!(binary.is_file(), "{}: not built; cargo build --workspace builds it", binary.display());
         let folder = std::path::absolute(&ask.folder).context("the folder of the row")?;
-        let (network, _, _) = ask.size.unet()?.ours()?;
+        // The peer's last label stands for none; ours is learned beside those of the data.
+        let network = UnetConfig { null_label: NullLabel::Learned, ..ask.size.unet()?.ours()?.0 };
         let mut recipe = toml::Table::try_from(json!({
             "data": {"name": folder.join("png"), "validation": 0.0},
             "diffusion": {"path": "table_linear(1000)", "prediction": "epsilon"},
