@@ -88,7 +88,8 @@ fn took(y: Option<Tensor>) -> Tensor {
     y.unwrap_or_else(|| panic!("the fused layer does not take its own benchmark's inputs"))
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+/// The median.
+pub fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() >> 1]
 }

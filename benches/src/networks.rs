@@ -6,7 +6,6 @@ use anyhow::Result;
 use pentimento_core::optim::{AdamW, AdamWConfig, Optimisers};
 use pentimento_core::{At, Batch, Condition, Learner, Network, Objective, Params, SingleLoss, Terms};
 use pentimento_nn::diffusers::{self, unet_names};
-use pentimento_nn::layers::Layout;
 use pentimento_nn::weights::load_params;
 use pentimento_nn::{Cost, DitConfig, UnetConfig};
 use pentimento_torch_shim::Autocast;
@@ -69,10 +68,10 @@ impl Shown {
     }
 
     /// One of its own, with labels of class 0.
-    pub fn waves(batch: i64, [c, h, w]: [i64; 3], layout: Layout) -> Self {
+    pub fn waves(batch: i64, [c, h, w]: [i64; 3]) -> Self {
         let wave = Tensor::arange(batch * c * h * w, tch::kind::FLOAT_CPU).sin().view([batch, c, h, w]);
         let t = Tensor::full([batch], 0.5, tch::kind::FLOAT_CPU);
-        Self { x: layout.apply(&wave), t, y: Tensor::zeros([batch], tch::kind::INT64_CPU), target: -wave }
+        Self { x: wave.shallow_clone(), t, y: Tensor::zeros([batch], tch::kind::INT64_CPU), target: -wave }
     }
 }
 

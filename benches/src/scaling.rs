@@ -1,10 +1,10 @@
 //! How the cost of a picture grows with tokens, width, batch and threads, beside what counting multiply-adds says.
 
 use crate::ask::Work;
+use crate::layers::middle;
 use crate::networks::{Built, Forward, Shown, Train};
 use anyhow::Result;
 use pentimento_core::Params;
-use pentimento_nn::layers::Layout;
 use pentimento_nn::{Cost, DitConfig};
 use std::fmt::Write;
 use std::time::Instant;
@@ -47,7 +47,7 @@ impl Point {
     }
 
     fn works(self) -> Result<(Cost, [Box<dyn Work>; 2])> {
-        let shown = || Shown::waves(self.batch, self.shape(), Layout::Contiguous);
+        let shown = || Shown::waves(self.batch, self.shape());
         let (a, b) = (self.network()?, self.network()?);
         let cost = a.cost;
         Ok((cost, [Box::new(Forward::of(a, shown(), Kind::Float)), Box::new(Train::of(b, shown(), Kind::Float))]))
@@ -99,10 +99,6 @@ fn measured(points: &[Point], works: &mut [[Box<dyn Work>; 2]]) -> Result<Vec<[f
             }
         }
     }
-    let middle = |mut all: Vec<f64>| {
-        all.sort_by(f64::total_cmp);
-        all[all.len() >> 1]
-    };
     Ok(times.into_iter().map(|pair| pair.map(middle)).collect())
 }
 
@@ -120,7 +116,8 @@ fn exponent(x: &[f64], y: &[f64]) -> f64 {
 /// Two Markdown tables: times, and the exponents fitted to them.
 pub fn tables() -> Result<String> {
     let mut text = String::from(
-        "| varied | value | forward, ms a picture | training step, ms a picture | 10^6 multiply-adds a picture, forward |\n|---|---|---|---|---|\n",
+        "| varied | value | forward, ms a picture | training step, ms a picture | 10^6 multiply-adds a picture, forward \
+         | forward, GFLOP/s |\n|---|---|---|---|---|---|\n",
     );
     let mut fits =
         String::from("| varied | forward, fitted | training step, fitted | as counted |\n|---|---|---|---|\n");
@@ -137,9 +134,9 @@ pub fn tables() -> Result<String> {
         let counted: Vec<f64> =
             line.points.iter().zip(&costs).map(|(p, c)| c.macs as f64 / f64::from(p.threads)).collect();
         for i in 0..values.len() {
-            let macs = costs[i].macs as f64 / 1e6;
-            let _ =
-                writeln!(text, "| {} | {} | {:.3} | {:.3} | {macs:.1} |", line.name, values[i], forward[i], train[i]);
+            let (macs, [a, b]) = (costs[i].macs as f64 / 1e6, [forward[i], train[i]]);
+            let (name, value, rate) = (line.name, values[i], 2.0 * macs / a);
+            let _ = writeln!(text, "| {name} | {value} | {a:.3} | {b:.3} | {macs:.1} | {rate:.0} |");
         }
         let [a, b, c] = [&forward, &train, &counted].map(|y| exponent(&values, y));
         let _ = writeln!(fits, "| {} | {a:.2} | {b:.2} | {c:.2} |", line.name);
