@@ -165,9 +165,12 @@ impl Watch for Live {
     }
     fn cell(&mut self, cell: &Cell, kept: bool) {
         drop(self.bar.take());
-        let value = cell.number(&self.metric).map_or("not finite".into(), |v| format!("{v:.4}"));
+        // An arm that does not measure what is claimed shows the first number that it does.
+        let other = || cell.metrics.keys().next().unwrap_or(&self.metric);
+        let name = if cell.metrics.contains_key(&self.metric) { &self.metric } else { other() };
+        let value = cell.number(name).map_or("not finite".into(), |v| format!("{v:.4}"));
         let took = if kept { "kept".into() } else { duration(cell.seconds) };
-        say(&format!("seed {:<3} {:<14} {} {value:<12} {took}", cell.seed, cell.arm, self.metric));
+        say(&format!("seed {:<3} {:<14} {name} {value:<12} {took}", cell.seed, cell.arm));
         if self.whole {
             for (name, _) in &cell.metrics {
                 let value = cell.number(name).map_or("not finite".into(), |v| format!("{v:.5}"));
