@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import resource
 import platform
 import struct
 import sys
@@ -59,15 +60,19 @@ def versions():
 
 
 def setup(ask):
-    """A work: (run, check), both without arguments; `check` returns an iterable of numbers."""
+    """A work: (run, check, launched); the first two take no arguments, `check` returns an iterable of numbers, and `launched` says
+    whether programs of their own do the work."""
     name = ask["work"]
     if name not in MODULES:
         raise ValueError(f"no work is called {name}; there are {', '.join(MODULES)}")
     work = getattr(importlib.import_module(MODULES[name]), name)
-    return work(ask)
+    return *work(ask), MODULES[name] == "program"
 
 
-def peak_kib():
+def peak_kib(launched):
+    """Of this process, or of the programs that it launched."""
+    if launched:
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
@@ -81,10 +86,10 @@ def answer(line, work):
         work = setup(json.loads(rest))
         return "ready " + json.dumps(versions()), work
     if command == "memory":
-        return f"peak {peak_kib()}", work
+        return f"peak {peak_kib(work is not None and work[2])}", work
     if work is None:
         raise ValueError(f"{command} before setup")
-    run, check = work
+    run, check, _ = work
     if command == "check":
         values = [float(v) for v in check()]
         with open(rest, "wb") as file:

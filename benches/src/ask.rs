@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use pentimento_core::{Params, Role};
-use pentimento_io::Array;
 use pentimento_io::safetensors::Reader;
+use pentimento_io::{Array, system};
 use pentimento_nn::Cost;
 use pentimento_nn::diffusers::{DitTransformer2d, Unet2d};
 use pentimento_nn::layers::Layout;
@@ -20,6 +20,11 @@ pub trait Work {
 
     /// Results that the other side must have too.
     fn check(&mut self) -> Result<Vec<f64>>;
+
+    /// The most MiB that were ever resident.
+    fn peak_mib(&self) -> f64 {
+        system::memory().peak_mib
+    }
 
     /// What one iteration takes at least, where it can be counted.
     fn least(&self) -> Option<Least> {

@@ -2,7 +2,7 @@
 
 use crate::ask::{Ask, Work};
 use anyhow::{Context, Result, ensure};
-use pentimento_io::{atomic, text};
+use pentimento_io::{atomic, system, text};
 use pentimento_nn::UnetConfig;
 use pentimento_nn::label::NullLabel;
 use serde_json::json;
@@ -68,6 +68,11 @@ impl Work for Program {
             return self.train();
         }
         self.launch(&["sample", "ours", "-n", "1", "--out", "ours-picture"])
+    }
+
+    /// Of the programs.
+    fn peak_mib(&self) -> f64 {
+        system::launched_peak_mib()
     }
 
     /// Learned scalars, and the sides of a picture that it draws.

@@ -41,7 +41,10 @@ fn answer(line: &str, work: &mut Option<Box<dyn Work>>) -> Result<String> {
             Some(Least { macs, bytes }) => format!("least {macs} {bytes}"),
             None => "least unknown".into(),
         }),
-        "memory" => Ok(format!("peak {:.0}", system::memory().peak_mib * 1024.0)),
+        "memory" => {
+            let mib = work.as_ref().map_or_else(|| system::memory().peak_mib, |w| w.peak_mib());
+            Ok(format!("peak {:.0}", mib * 1024.0))
+        }
         "check" => {
             let values = work.as_mut().context("check before setup")?.check()?;
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -21,6 +21,19 @@ pub fn memory() -> Memory {
     Memory { now_mib: mib("VmRSS:"), peak_mib: mib("VmHWM:") }
 }
 
+/// The most MiB that any one program launched from here, or from there in turn, ever held resident, of those that have ended.
+pub fn launched_peak_mib() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` has the size that the call fills in when it returns 0.
+    let kib = unsafe {
+        if libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) != 0 {
+            return 0.0;
+        }
+        usage.assume_init().ru_maxrss
+    };
+    kib as f64 / 1024.0
+}
+
 /// Lets the allocator keep what large arrays free instead of returning it to the system page by page: every step of training
 /// allocates the same sizes again, and page faults would cost a large share of it. For the start of a program.
 pub fn keep_freed_memory() {
@@ -78,6 +91,8 @@ mod tests {
 
     #[test]
     fn this_machine_answers() {
+        assert!(std::process::Command::new("true").status().unwrap().success());
+        assert!((0.1..1000.0).contains(&launched_peak_mib()), "{}", launched_peak_mib());
         let m = memory();
         assert!(m.now_mib > 0.5 && m.peak_mib >= m.now_mib * 0.9, "{m:?}");
         assert!(machine_memory().0 > 100.0);

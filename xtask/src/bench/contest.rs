@@ -179,7 +179,8 @@ fn agree(a: &[f64], b: &[f64], tolerance: f64) -> Result<(), String> {
     Err(format!("results differ by {gap:.3e} where the largest is {scale:.3e}; {tolerance:.0e} of it is allowed"))
 }
 
-/// Times every configuration of a side: uncompiled ones, then each precision's fastest layout under each mode.
+/// Times every configuration of a side: uncompiled ones; each precision's fastest layout under the first mode; the fastest of all under
+/// the others, which take minutes to compile.
 fn tournament(
     row: &Row,
     side: &mut Side,
@@ -209,10 +210,18 @@ fn tournament(
         attempt(config, &mut found)?;
     }
     if row.choice.compiles() {
-        for precision in ["fp32", "bf16"] {
-            let of = found.iter().filter(|t| t.config.precision == precision);
-            let Some(best) = of.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map(|t| t.config) else { continue };
-            for &compile in modes {
+        let fastest = |found: &[Timed], precision: &[&str]| {
+            let of = found.iter().filter(|t| precision.contains(&t.config.precision));
+            of.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map(|t| t.config)
+        };
+        let (first, others) = modes.split_at(modes.len().min(1));
+        for (&compile, precision) in first.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
+            if let Some(best) = fastest(&found, &[precision]) {
+                attempt(Config { compile, ..best }, &mut found)?;
+            }
+        }
+        for &compile in others {
+            if let Some(best) = fastest(&found, &["fp32", "bf16"]) {
                 attempt(Config { compile, ..best }, &mut found)?;
             }
         }

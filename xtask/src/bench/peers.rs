@@ -5,7 +5,7 @@
 use super::contest::{Effort, Match, Outcome, Place, contest};
 use super::machine;
 use super::report::{Limits, Line, Report};
-use super::rows::{Config, Row, rows, setup};
+use super::rows::{Choice, Config, Row, rows, setup};
 use super::side::Side;
 use crate::fixtures::environment;
 use crate::repo::Repo;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 /// What was asked for.
 #[derive(clap::Args)]
@@ -37,10 +38,12 @@ pub const ENVIRONMENTS: [(&str, &str); 2] =
     [("bench-env", "benches/requirements.txt"), ("bench-env-newest", "benches/requirements-newest.txt")];
 
 /// Rows of which the peak memory is compared as well, in fresh processes.
-const MEMORY: [&str; 2] = ["1b", "2b"];
+const MEMORY: [&str; 3] = ["1b", "2b", "4a"];
 
-/// Training steps or passes before the peak is read.
-const MEMORY_STEPS: usize = 5;
+/// Training steps, or programs, before the peak is read.
+fn memory_steps(choice: Choice) -> usize {
+    if choice == Choice::Plain { 1 } else { 5 }
+}
 
 impl Ask {
     fn effort(&self) -> Effort {
@@ -66,46 +69,31 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
         ensure!(there && !row.is_empty(), "no row is called {row}; the rows are {}", known.join(", "));
     }
     let bench = Bench::new(repo, ask)?;
+    let began = Instant::now();
     let mut report = Report { about: bench.about(repo), ..Report::default() };
-    let mut fastest = Vec::new();
+    let folder = machine::unused(&repo.root.join("benches/runs"), &machine::folder(repo));
     let mut good = true;
     for row in rows().into_iter().filter(|r| ask.wants(r.id)) {
+        let start = Instant::now();
         eprintln!("row {}: {}", row.id, row.title);
-        match bench.row(&row) {
-            Ok(outcome) => {
-                for m in &outcome.matches {
-                    let line = Line::of(m, outcome.least);
-                    eprintln!("  {}: {}", line.pairing, line.markdown());
-                    report.lines.push(line);
-                }
-                report.trials.extend(outcome.trials);
-                fastest.extend(outcome.matches.into_iter().next());
-            }
-            Err(error) => {
-                eprintln!("error: row {}: {error:#}", row.id);
-                report.absent.push((row.id.into(), format!("{error:#}")));
-                good = false;
-            }
+        if let Err(error) = bench.measure(&row, &mut report) {
+            eprintln!("error: row {}: {error:#}", row.id);
+            report.absent.push((row.id.into(), format!("{error:#}")));
+            good = false;
         }
-    }
-    for m in fastest.iter().filter(|m| MEMORY.contains(&m.row.id)) {
-        let (ours, peer) = bench.memory(m)?;
-        report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
+        report.seconds.push((row.id.into(), start.elapsed().as_secs_f64()));
+        // A run that is cut off keeps the rows that it finished.
+        report.write(&folder)?;
     }
     if report.lines.iter().any(|l| l.least.is_some()) {
-        report.limits = Some(Limits::parse(&bench.alone(&[
-            "limits",
-            "--edge",
-            "2048",
-            "--threads",
-            &bench.place.threads.to_string(),
-        ])?)?);
+        let threads = bench.place.threads.to_string();
+        report.limits = Some(Limits::parse(&bench.alone(&["limits", "--edge", "2048", "--threads", &threads])?)?);
     }
     if ask.rows.is_empty() {
         eprintln!("growth of cost with work");
         report.scaling = bench.alone(&["scaling"])?;
     }
-    let folder = machine::unused(&repo.root.join("benches/runs"), &machine::folder(repo));
+    report.seconds.push(("all".into(), began.elapsed().as_secs_f64()));
     report.write(&folder)?;
     print!("{}", report.summary());
     eprintln!("written: {}", folder.display());
@@ -170,11 +158,27 @@ impl Bench {
         contest(row, &mut ours, &mut peers, &self.place, &self.effort)
     }
 
+    /// A row's matches, and its memory, into the report.
+    fn measure(&self, row: &Row, report: &mut Report) -> Result<()> {
+        let outcome = self.row(row)?;
+        for m in &outcome.matches {
+            let line = Line::of(m, outcome.least);
+            eprintln!("  {}: {}", line.pairing, line.markdown());
+            report.lines.push(line);
+        }
+        report.trials.extend(outcome.trials);
+        if let Some(m) = outcome.matches.first().filter(|m| MEMORY.contains(&m.row.id)) {
+            let (ours, peer) = self.memory(m)?;
+            report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
+        }
+        Ok(())
+    }
+
     /// Peak MiB of both sides, each in a fresh process in its fastest configuration.
     fn memory(&self, m: &Match) -> Result<(f64, f64)> {
         let peak = |mut side: Side, config: &Config| -> Result<f64> {
             side.setup(&setup(&m.row.ask, &self.place.scratch, self.place.threads, config))?;
-            side.run(MEMORY_STEPS)?;
+            side.run(memory_steps(m.row.choice))?;
             side.peak_mib()
         };
         let ours = peak(self.ours()?, &m.ours)?;

@@ -80,6 +80,8 @@ pub struct Report {
     pub memory: Vec<(String, f64, f64)>,
     /// All configurations that were tried.
     pub trials: Vec<String>,
+    /// How long each row took, and all of them.
+    pub seconds: Vec<(String, f64)>,
     /// Rows that did not run, each with its reason.
     pub absent: Vec<(String, String)>,
 }
@@ -158,6 +160,8 @@ impl Report {
                 let _ = writeln!(text, "- row {row}: {why}");
             }
         }
+        let minutes: Vec<String> = self.seconds.iter().map(|(row, s)| format!("{row} {:.1}", s / 60.0)).collect();
+        let _ = write!(text, "\n## Time taken, minutes\n\n{}\n", minutes.join(", "));
         text += "\n## Configurations tried\n\n";
         for trial in &self.trials {
             let _ = writeln!(text, "- {trial}");
