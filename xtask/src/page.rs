@@ -166,15 +166,24 @@ impl Default for Config {
     }
 }
 
+/// What an arm does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    /// What the method is compared with.
+    Baseline,
+    /// The method.
+    Whole,
+}
+
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
-    let arms = [("baseline", "what the method is compared with", false), ("{slug}", "the whole method", true)];
+    let arms =
+        [("baseline", "what the method is compared with", Arm::Baseline), ("{slug}", "the whole method", Arm::Whole)];
     Ok(Claim::of(json!(config), Vec::new(), config, arms, run))
 }
 
-fn run(config: &Config, ctx: &mut Context, whole: bool) -> Result<Metrics, Error> {
-    let why = format!("arm {whole} at seed {} and rate {} is not written yet", ctx.seed, config.lr);
-    Err(Error::Recipe { slug: METHOD.slug.into(), why })
+fn run(config: &Config, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
+    Err(METHOD.refused(format!("arm {arm:?} at seed {} and rate {} is not written yet", ctx.seed, config.lr)))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What an arm is given: a seed, a device, the loop, and weights that other arms of the same seed share.
 
 use crate::store::{Store, key};
-use crate::{Error, LOOKS, Metrics, Opened};
-use pentimento_core::{At, Batch, Draws, HostBatch, Learner, Stream};
+use crate::{Error, LOOKS, Opened};
+use pentimento_core::{Batch, Learner};
 use pentimento_data::{Augment, Dataset};
 use pentimento_io::safetensors::{self, Metadata};
 use pentimento_measure::{Features, Part, ProbeConfig, ProbeResult, Target, probe};
@@ -221,38 +221,4 @@ pub fn labels(batch: &Batch) -> Result<Vec<u32>, Error> {
     let host = batch.y.as_ref().and_then(|y| Vec::<i64>::try_from(y).ok());
     let known = host.and_then(|y| y.into_iter().map(|y| u32::try_from(y).ok()).collect());
     known.ok_or(Error::NoClasses)
-}
-
-/// A batch of noise on the CPU, for the tests of pages.
-#[expect(clippy::cast_possible_truncation, reason = "f64 to f32")]
-pub fn noisy(n: usize, shape: [usize; 3]) -> Batch {
-    let [c, h, w] = shape;
-    let index: Vec<u64> = (0..n as u64).collect();
-    let mut draws = Draws::at(0, 0, 0, Stream::Own);
-    let x = (0..n * c * h * w).map(|_| (2.0 * draws.uniform() - 1.0) as f32).collect();
-    HostBatch { x, shape: [n, c, h, w], index, ..HostBatch::default() }.upload(Device::Cpu)
-}
-
-/// One step of a learner at a rate, for the tests of pages: the loss, and the largest change of a parameter.
-pub fn try_step(learner: &mut dyn Learner, batch: &Batch, lr: f64) -> [f64; 2] {
-    let length = batch.len();
-    let mut state = State::new(learner, &TrainTable::new(length as u64, length, lr));
-    state.optimisers.lr = lr;
-    let all = |l: &dyn Learner| -> Vec<Tensor> {
-        l.params().iter().flat_map(|(_, p)| p.entries()).map(|e| e.tensor.flatten(0, -1).copy()).collect()
-    };
-    let before = Tensor::cat(&all(learner), 0);
-    let terms = learner.step(batch, &At { seed: 0, step: 0, images: 0 }, &mut state.optimisers);
-    let moved = (before - Tensor::cat(&all(learner), 0)).abs().max();
-    [terms.total().double_value(&[]), moved.double_value(&[])]
-}
-
-/// A context for the tests of pages and of this crate: in memory, silent, at full length.
-pub fn try_run(
-    run: impl Fn(&mut Context) -> Result<Metrics, Error>,
-    seed: u64,
-    monitor: &mut dyn Monitor,
-) -> Result<Metrics, Error> {
-    let store = Store::memory();
-    run(&mut Context { seed, device: Device::Cpu, share: 1.0, store: &store, page: "", data: &[], monitor })
 }

@@ -104,7 +104,7 @@ impl<'a> Case<'a> {
                 if !claim.arms.iter().any(|a| a.name == name) {
                     let known: Vec<&str> = claim.arms.iter().map(|a| a.name).collect();
                     let why = format!("[holds] names the arm {name}; there are {}", known.join(", "));
-                    return Err(Error::Recipe { slug: method.slug.into(), why });
+                    return Err(method.refused(why));
                 }
             }
         }

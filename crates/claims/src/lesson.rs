@@ -89,7 +89,7 @@ impl Lesson {
     /// # Errors
     /// A method that trains no model by itself, an unknown key, a value of another type.
     pub fn parse(method: &'static Method, text: &str, budget: Budget, sets: &[String]) -> Result<Self, Error> {
-        let bad = |why: String| Error::Recipe { slug: method.slug.into(), why };
+        let bad = |why: String| method.refused(why);
         let mut table: Table = toml::from_str(text).map_err(|e| bad(e.message().trim().replace('\n', " ")))?;
         if table.contains_key("holds") {
             let recipe: Recipe = typed(table, method.slug, "its recipe")?;
@@ -103,7 +103,7 @@ impl Lesson {
     }
 
     fn new(method: &'static Method, mut settings: Table) -> Result<Self, Error> {
-        let bad = |why: String| Error::Recipe { slug: method.slug.into(), why };
+        let bad = |why: String| method.refused(why);
         let trainer = method.model.as_ref().ok_or_else(|| {
             bad(format!("it trains no single model; `pentimento reproduce {}` runs all of it", method.slug))
         })?;
@@ -189,7 +189,7 @@ impl Lesson {
         let t = self.table();
         if usize::try_from(data.len()).is_ok_and(|n| n < t.batch) {
             let why = format!("batch = {}; the data has only {} items to learn from", t.batch, data.len());
-            return Err(Error::Recipe { slug: self.method.slug.into(), why });
+            return Err(self.method.refused(why));
         }
         let shape = all.size();
         let signature = Signature { input: shape, classes: all.classes().to_vec(), factors: all.factors().to_vec() };

@@ -30,9 +30,10 @@ mod sets;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod testing;
 pub mod verdict;
 
-pub use context::{Context, features, labels, noisy, probe_codes, try_run, try_step};
+pub use context::{Context, features, labels, probe_codes};
 pub use error::Error;
 pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use factors::{FACTORS, FactorCodes, FactorTests};
@@ -45,4 +46,5 @@ pub use recipe::{Budget, Predicate, Recipe, Setting, settings};
 pub use revision::Fixed;
 pub use sets::{Opened, Sets};
 pub use store::{Store, key};
+pub use testing::{noisy, try_run, try_step};
 pub use verdict::{Direction, Interval, Judgement, Kind, LOOKS, Rule, Scale, Verdict};

@@ -1,10 +1,12 @@
 //! A page of the catalogue, and the claim it makes.
 
 use crate::{Budget, Context, Error, Opened, Recipe, Setting, Trainer};
+use pentimento_core::exact::unit_rows;
 use pentimento_io::png_out;
 use pentimento_train::bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::ops::Index;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -129,6 +131,9 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Pictures in a row of those that show a method's work.
+    pub const COLUMNS: usize = 12;
+
     /// Rows of pictures of one size, each row `[N, C, H, W]` in [-1, 1].
     ///
     /// # Errors
@@ -144,17 +149,17 @@ impl Picture {
     /// # Errors
     /// As [`Picture::rows`].
     pub fn nearest(caption: &str, x: &Tensor, features: &Tensor) -> Result<Self, Error> {
-        let rows: Vec<_> = nearest(features, 12, 4).iter().map(|row| x.index_select(0, row)).collect();
+        let rows: Vec<_> =
+            nearest(features, Self::COLUMNS as i64, 4).iter().map(|row| x.index_select(0, row)).collect();
         Self::rows(caption, &rows)
     }
 }
 
 /// Rows evenly apart, at most `columns`; then the nearest to each by cosine, the second nearest and so on to the `k`th.
 fn nearest(features: &Tensor, columns: i64, k: i64) -> Vec<Tensor> {
-    let (n, f) = (features.size()[0], features.flatten(1, -1));
+    let (n, unit) = (features.size()[0], unit_rows(&features.flatten(1, -1)));
     let columns = columns.min(n).max(1);
-    let unit = &f / f.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(1e-12);
-    let asked = Tensor::arange(columns, (Kind::Int64, f.device())) * n.div_euclid(columns);
+    let asked = Tensor::arange(columns, (Kind::Int64, unit.device())) * n.div_euclid(columns);
     // A copy of a picture is a neighbour, the picture itself is not.
     let cosine = unit.index_select(0, &asked).matmul(&unit.tr());
     let cosine = cosine.scatter_value(1, &asked.unsqueeze(1), f64::NEG_INFINITY);
@@ -168,19 +173,49 @@ impl Metrics {
         Self { values: values.into_iter().map(|(k, v)| (k.into(), v)).collect(), pictures: Vec::new() }
     }
 
+    /// The same with pictures, where somebody will look at the run.
+    ///
+    /// # Errors
+    /// What stops `pictures`.
+    pub fn showing(
+        mut self,
+        ctx: &Context,
+        pictures: impl FnOnce() -> Result<Vec<Picture>, Error>,
+    ) -> Result<Self, Error> {
+        if ctx.shown() {
+            self.pictures = pictures()?;
+        }
+        Ok(self)
+    }
+
     /// The number of a name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(k, _)| k == name).map(|(_, v)| *v)
     }
 }
 
+impl Index<&str> for Metrics {
+    type Output = f64;
+
+    /// The number of a name that is known to be there; see [`Metrics::get`].
+    fn index(&self, name: &str) -> &f64 {
+        let found = self.values.iter().find(|(k, _)| k == name);
+        found.map_or_else(|| panic!("no {name} among {:?}", self.values), |(_, v)| v)
+    }
+}
+
 impl Method {
+    /// A setting that cannot be, as an error that names the recipe.
+    pub fn refused(&self, why: impl Into<String>) -> Error {
+        Error::Recipe { slug: self.slug.into(), why: why.into() }
+    }
+
     /// The header of the page.
     ///
     /// # Errors
     /// The first heading that is missing or out of order.
     pub fn card(&self) -> Result<Card, Error> {
-        Card::parse(self.page).map_err(|why| Error::Recipe { slug: self.slug.into(), why: format!("its page {why}") })
+        Card::parse(self.page).map_err(|why| self.refused(format!("its page {why}")))
     }
 
     /// What the recipe says of a claim that did not hold. Evidence keeps what it said when the claim ran; it may be found out later.

@@ -132,7 +132,7 @@ impl Recipe {
     /// # Errors
     /// One sentence with line and column, or the margin that makes no sense.
     pub fn of(method: &Method) -> Result<Self, Error> {
-        let bad = |why: String| Error::Recipe { slug: method.slug.into(), why };
+        let bad = |why: String| method.refused(why);
         let recipe: Self = toml::from_str(method.recipe).map_err(|e| bad(e.to_string().trim().replace('\n', " ")))?;
         if recipe.method != method.slug {
             return Err(bad(format!("method = \"{}\"; the page is called {}", recipe.method, method.slug)));

@@ -99,6 +99,20 @@ impl Batch {
         Noise::new(seed, (self.first..).take(self.len()).collect())
     }
 
+    /// The first rows, at most `n` of them.
+    #[must_use]
+    pub fn head(&self, n: usize) -> Self {
+        self.slice(0, n.min(self.len()))
+    }
+
+    /// All rows in turn, at most `n` at a time: for passes that would not fit into memory at once.
+    ///
+    /// # Panics
+    /// On parts of nothing.
+    pub fn parts(&self, n: usize) -> impl Iterator<Item = Self> {
+        (0..self.len()).step_by(n).map(move |from| self.slice(from, self.len().min(from + n)))
+    }
+
     /// Rows `from..to` as a batch of their own; the tensors are views.
     #[must_use]
     pub fn slice(&self, from: usize, to: usize) -> Self {

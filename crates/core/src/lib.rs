@@ -32,6 +32,7 @@ mod batch;
 mod choice;
 mod denoiser;
 mod error;
+pub mod exact;
 mod learner;
 mod level;
 mod network;
@@ -50,5 +51,11 @@ pub use noise::{Draws, Noise, Stream};
 pub use params::{Param, Params, Role, Scope};
 
 /// A version of the arithmetic: raised whenever a change of layout, precision or order of operations moves results.
-/// Checkpoints and evidence carry it.
+/// Checkpoints and evidence carry it. This is that of single precision, in which all evidence is made.
 pub const NUMERICS: u32 = 4;
+
+/// The version of the arithmetic of products in a kind; those in bfloat16 are counted apart, as what moves them often leaves single
+/// precision as it was.
+pub fn numerics(products: tch::Kind) -> u32 {
+    if products == tch::Kind::BFloat16 { 5 } else { NUMERICS }
+}

@@ -9,6 +9,15 @@ use crate::{Dataset, Error};
 use pentimento_core::{Draws, Stream};
 use serde::{Deserialize, Serialize};
 
+/// Factors of an item, a column each.
+const NAMES: [&str; 6] = ["shape", "colour", "size", "rotation", "x", "y"];
+
+/// Column of the number of the colour among the factors.
+pub const COLOUR: i64 = 1;
+
+/// Column of x among the factors, the first of the centre's two.
+pub const CENTRE: i64 = 4;
+
 /// Settings of the world.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -116,8 +125,7 @@ impl Scenes {
         need((1..=3600).contains(&config.rotations), "rotations", "must lie in 1..=3600")?;
         need(config.items > 0 && config.items < 1 << 32, "items", "must lie in 1..2^32")?;
         let classes = (few..=many).map(|n| if n == 1 { "1 object".into() } else { format!("{n} objects") }).collect();
-        let names = ["shape", "colour", "size", "rotation", "x", "y"].map(String::from).into();
-        Ok(Self { config, palette, classes, names })
+        Ok(Self { config, palette, classes, names: NAMES.map(String::from).into() })
     }
 
     /// The settings.
@@ -396,6 +404,17 @@ mod tests {
             assert!(kinds.iter().enumerate().all(|(k, a)| !kinds[..k].contains(a)));
         }
         assert!(w.item(1_000_000, &mut x, &mut f).is_err() && w.caption(1_000_000).is_none());
+    }
+
+    #[test]
+    fn columns_bear_the_names_of_their_factors() {
+        let column = |of: i64| usize::try_from(of).unwrap();
+        assert_eq!((NAMES[column(COLOUR)], &NAMES[column(CENTRE)..]), ("colour", &["x", "y"][..]));
+        let (w, mut x, mut f) = (world(), vec![0.0; 3 * PLANE], [0.0; 6]);
+        w.item(3, &mut x, &mut f).unwrap();
+        let seen = w.describe(0, 3).objects[0];
+        let near = |of: i64, want: f64| (f64::from(f[column(of)]) - want).abs() < 1e-6;
+        assert!(near(COLOUR, seen.colour as f64) && near(CENTRE, seen.x) && near(CENTRE + 1, seen.y), "{f:?} {seen:?}");
     }
 
     #[test]

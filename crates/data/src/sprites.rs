@@ -23,6 +23,15 @@ pub enum Mode {
 /// Largest distance of an outline from its centre, in half-edges: the triangle's tip.
 const REACH: f64 = 1.76;
 
+/// Factors of an item, a column each.
+const NAMES: [&str; 6] = ["shape", "colour", "scale", "rotation", "x", "y"];
+
+/// Column of the scale among the factors.
+pub const SCALE: i64 = 2;
+
+/// Column of x among the factors, the first of the centre's two.
+pub const CENTRE: i64 = 4;
+
 /// Settings of the world.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -117,8 +126,7 @@ impl Sprites {
         } else {
             shapes.flat_map(|s| config.colours.iter().map(move |c| format!("{c} {s}")).collect::<Vec<_>>()).collect()
         };
-        let names = ["shape", "colour", "scale", "rotation", "x", "y"].map(String::from).into();
-        Ok(Self { config, colours, classes, names })
+        Ok(Self { config, colours, classes, names: NAMES.map(String::from).into() })
     }
 
     /// The settings.
@@ -313,6 +321,18 @@ mod tests {
         assert_eq!(s.places(1), [0, 0, 0, 0, 0, 1]);
         assert!((s.describe(1).y - s.describe(0).y).abs() > 1e-3 && (s.describe(1).x - s.describe(0).x).abs() < 1e-12);
         assert!(s.item(s.len(), &mut vec![0.0; 3072], &mut [0.0; 6]).is_err());
+    }
+
+    #[test]
+    fn columns_bear_the_names_of_their_factors() {
+        let column = |of: i64| usize::try_from(of).unwrap();
+        assert_eq!((NAMES[column(SCALE)], &NAMES[column(CENTRE)..]), ("scale", &["x", "y"][..]));
+        let s = world(Mode::Random);
+        let mut f = [0.0; 6];
+        s.item(3, &mut vec![0.0; 3072], &mut f).unwrap();
+        let seen = s.describe(3);
+        let near = |of: i64, want: f64| (f64::from(f[column(of)]) - want).abs() < 1e-6;
+        assert!(near(SCALE, seen.scale) && near(CENTRE, seen.x) && near(CENTRE + 1, seen.y), "{f:?} {seen:?}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub fn find(slug: &str) -> Result<&'static Method, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Budget, Lesson, Recipe};
+    use pentimento_claims::{Budget, Case, Lesson, Recipe};
     use pentimento_core::{Condition, Noise};
     use pentimento_data::gather;
     use std::collections::BTreeSet;
@@ -105,6 +105,23 @@ mod tests {
             }
         }
         assert!(seen.len() == all().count() && !seen.is_empty());
+    }
+
+    /// Every claim opens its data and names its arms as its recipe does; those on data that is not here are passed over.
+    #[test]
+    fn every_claim_is_ready_to_run() {
+        let mut ready = 0;
+        for method in all() {
+            match Case::new(method, Budget::Small) {
+                Ok(case) => {
+                    assert!(case.claim.arms.len() >= 2, "{}", method.slug);
+                    ready += 1;
+                }
+                Err(Error::Data(why)) => println!("skipped: the claim of {}: {why}", method.slug),
+                Err(other) => panic!("{}: {other}", method.slug),
+            }
+        }
+        assert!(ready >= 4, "{ready}");
     }
 
     /// Every page that can be trained outside its claim reads, draws and gives back items of the shapes they are promised in, at the

@@ -94,6 +94,18 @@ impl Default for Config {
     }
 }
 
+impl Trainable for Config {
+    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
+        self.data.learned(&self.options())
+    }
+    fn table(&self) -> TrainTable {
+        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
+    }
+    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
+        Ok(Box::new(Model::new(self, signature.input, Arm::Origin(Order::Second), device, seed)))
+    }
+}
+
 /// L of each picture, `[B]`: half the squared distance.
 fn misfit(x: &Tensor, y: &Tensor) -> Tensor {
     (x - y).square().flatten(1, -1).sum_dim_intlist(1, false, x.kind()) * 0.5
@@ -108,18 +120,6 @@ enum Order {
     First,
 }
 
-impl Trainable for Config {
-    fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
-        self.data.learned(&self.options())
-    }
-    fn table(&self) -> TrainTable {
-        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
-    }
-    fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
-        Ok(Box::new(Model::new(self, signature.input, Coding::Origin(Order::Second), device, seed)))
-    }
-}
-
 /// z = -step grad L(x, F(z0)) at z0 = 0, `[B, Z]`. Rows do not meet unless F lets them. Works where gradients are off, too.
 ///
 /// # Cost
@@ -131,15 +131,6 @@ fn code_from_origin(f: impl Fn(&Tensor) -> Tensor, x: &Tensor, latent: i64, step
         let kept = order == Order::Second;
         &Tensor::run_backward(&[loss], &[z0], kept, kept)[0] * -step
     })
-}
-
-/// Where codes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
-    /// From the origin.
-    Origin(Order),
-    /// From a network of its own: the baseline.
-    Encoder,
 }
 
 /// Convolutions of kernel 4 with ELU between them: of stride 2, but for the one that meets the code.
@@ -200,7 +191,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(config: &Config, shape: [i64; 3], coding: Coding, device: Device, seed: u64) -> Self {
+    fn new(config: &Config, shape: [i64; 3], arm: Arm, device: Device, seed: u64) -> Self {
         let params = Params::new(device, seed);
         let [c, h, w] = shape;
         let depth = (1..16).find(|d| 4_i64 << d >= h.max(w)).unwrap_or(16);
@@ -208,11 +199,11 @@ impl Model {
             std::iter::once(config.latent).chain((0..depth).rev().map(|i| config.width << i)).chain([c]).collect();
         let down: Vec<i64> = up.iter().rev().copied().collect();
         let decoder = Stack::new(&params.root().sub("decoder"), &up, Way::ToPicture, config.norm);
-        let (encoder, order) = match coding {
-            Coding::Encoder => {
+        let (encoder, order) = match arm {
+            Arm::Encoder => {
                 (Some(Stack::new(&params.root().sub("encoder"), &down, Way::ToCode, config.norm)), Order::First)
             }
-            Coding::Origin(order) => (None, order),
+            Arm::Origin(order) => (None, order),
         };
         Self { config: config.clone(), params, decoder, encoder, order, side: 4 << depth }
     }
@@ -245,15 +236,13 @@ impl Model {
     /// Framed pictures, their codes and reconstructions, a batch of training's size at a time.
     fn there_and_back(&self, batch: &Batch) -> [Tensor; 3] {
         let _guard = tch::no_grad_guard();
-        let parts: Vec<_> = (0..batch.len())
-            .step_by(self.config.batch)
-            .map(|from| {
-                let x = self.framed(&batch.slice(from, (from + self.config.batch).min(batch.len())).x);
-                let z = self.code(&x).detach();
-                let y = self.decode(&z);
-                [x, z, y]
-            })
-            .collect();
+        let pass = |part: Batch| {
+            let x = self.framed(&part.x);
+            let z = self.code(&x).detach();
+            let y = self.decode(&z);
+            [x, z, y]
+        };
+        let parts: Vec<_> = batch.parts(self.config.batch).map(pass).collect();
         [0, 1, 2].map(|k| Tensor::cat(&parts.iter().map(|p| &p[k]).collect::<Vec<_>>(), 0))
     }
 
@@ -293,58 +282,66 @@ impl Trained for Model {
     }
 }
 
+/// Where codes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    /// From the origin.
+    Origin(Order),
+    /// From a network of its own: the baseline.
+    Encoder,
+}
+
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
     let arms = [
-        ("autoencoder", "the decoder and its mirror image as encoder", Coding::Encoder),
-        ("gon-detached", "codes from the origin, held fixed", Coding::Origin(Order::First)),
-        ("gon", "codes from the origin, gradients through them", Coding::Origin(Order::Second)),
+        ("autoencoder", "the decoder and its mirror image as encoder", Arm::Encoder),
+        ("gon-detached", "codes from the origin, held fixed", Arm::Origin(Order::First)),
+        ("gon", "codes from the origin, gradients through them", Arm::Origin(Order::Second)),
     ];
     Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.
-fn run(ctx: &mut Context, config: &Config, sets: &Opened, coding: Coding) -> Result<Metrics, Error> {
+fn run(ctx: &mut Context, config: &Config, sets: &Opened, arm: Arm) -> Result<Metrics, Error> {
     let (model, rate) = ctx.tuned(
         sets,
         &config.rates,
         config.trial_images,
         &config.table(),
-        |ctx| Ok(Model::new(config, sets.shape(), coding, ctx.device, ctx.seed)),
+        |ctx| Ok(Model::new(config, sets.shape(), arm, ctx.device, ctx.seed)),
         |model, held| Ok(-model.evaluate(held)),
     )?;
     let tests = sets.tests(ctx.device)?;
     let weights = model.params.count() as f64;
-    let mut metrics = Metrics::new([("error", model.evaluate(&tests)), ("rate", rate), ("weights", weights)]);
-    if ctx.shown() {
-        metrics.pictures.push(pictures(&model, &tests)?);
-    }
-    Ok(metrics)
+    let values = [("error", model.evaluate(&tests)), ("rate", rate), ("weights", weights)];
+    Metrics::new(values).showing(ctx, || pictures(&model, &tests))
 }
 
 /// Test pictures, what the decoder makes of their codes, and of draws from a normal fitted to all codes.
-fn pictures(model: &Model, tests: &Batch) -> Result<Picture, Error> {
+fn pictures(model: &Model, tests: &Batch) -> Result<Vec<Picture>, Error> {
     let _guard = tch::no_grad_guard();
     let [x, z, y] = model.there_and_back(tests);
-    let (mean, n) = (z.mean_dim(0, true, Kind::Float), z.size()[0]);
+    let (mean, n, columns) = (z.mean_dim(0, true, Kind::Float), z.size()[0], Picture::COLUMNS as i64);
     let centred = &z - &mean;
     let covariance =
         centred.tr().matmul(&centred) / n as f64 + Tensor::eye(z.size()[1], (Kind::Float, z.device())) * 1e-6;
-    let eps = Noise::new(0, (0..12).collect()).normal(&[12, z.size()[1]], z.device(), Stream::Start);
+    let noise = Noise::new(0, (0..Picture::COLUMNS as u64).collect());
+    let eps = noise.normal(&[columns, z.size()[1]], z.device(), Stream::Start);
     let drawn = model.decode(&(mean + eps.matmul(&covariance.linalg_cholesky(false).tr())));
     let caption = "test pictures; decoded from their codes; decoded from draws of a normal fitted to the codes";
-    Picture::rows(caption, &[x, y, drawn].map(|t| t.narrow(0, 0, n.min(12)) * 2.0 - 1.0))
+    Ok(vec![Picture::rows(caption, &[x, y, drawn].map(|t| t.narrow(0, 0, n.min(columns)) * 2.0 - 1.0))?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_core::exact::{gap, largest, value};
     use pentimento_core::noise::init_normal;
     use pentimento_train::Silent;
 
-    const ALL: [Coding; 3] = [Coding::Encoder, Coding::Origin(Order::First), Coding::Origin(Order::Second)];
+    const ALL: [Arm; 3] = [Arm::Encoder, Arm::Origin(Order::First), Arm::Origin(Order::Second)];
 
     fn small() -> Config {
         let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 200 };
@@ -356,39 +353,19 @@ mod tests {
         init_normal(4, name, size).to_kind(Kind::Double)
     }
 
-    fn largest(t: &Tensor) -> f64 {
-        t.abs().max().double_value(&[])
-    }
-
     fn loss_of(f: impl Fn(&Tensor) -> Tensor, x: &Tensor, latent: i64, order: Order) -> Tensor {
         let z = code_from_origin(&f, x, latent, 1.0, order);
         misfit(x, &f(&z)).sum(Kind::Double)
     }
 
-    /// A linear decoder: z = W^T (x - b), and both halves of the gradient in W as the card has them. On orthonormal columns the
-    /// second half is zero: there the code has the right length already.
+    /// A decoder that is deaf to z, or right at the origin already, gives the origin as the code.
     #[test]
-    fn of_a_linear_decoder_code_and_gradient_have_their_closed_form() {
-        let (n, d, latent) = (5, 7, 3);
-        let (x, b, free) = (draw("x", &[n, d]), draw("b", &[d]), draw("w", &[d, latent]) * 0.4);
-        let (orthonormal, _) = Tensor::linalg_qr(&free, "reduced");
-        for (w, is_orthonormal) in [(free, false), (orthonormal, true)] {
-            let w = w.detach().set_requires_grad(true);
-            let f = |z: &Tensor| z.matmul(&w.tr()) + &b;
-            let u = &x - &b;
-            let z = u.matmul(&w);
-            for step in [1.0, 0.3] {
-                let found = code_from_origin(f, &x, latent, step, Order::First);
-                assert!(largest(&(found - &z * step)) < 1e-12);
-            }
-            let r = &x - f(&z);
-            let (first, second) = (-r.tr().matmul(&z), -u.tr().matmul(&r.matmul(&w)));
-            let gradient =
-                |order| Tensor::run_backward(&[loss_of(f, &x, latent, order)], &[&w], false, false)[0].copy();
-            assert!(largest(&(gradient(Order::First) - &first)) < 1e-12);
-            assert!(largest(&(gradient(Order::Second) - &first - &second)) < 1e-12);
-            assert_eq!(largest(&second) < 1e-12, is_orthonormal, "{}", largest(&second));
-        }
+    fn where_the_loss_is_flat_the_code_is_zero() {
+        let (x, w) = (draw("x", &[2, 4]), draw("w", &[3, 4]));
+        let code = |f: &dyn Fn(&Tensor) -> Tensor| code_from_origin(f, &x, 3, 1.0, Order::First);
+        assert_eq!(largest(&code(&|z| z.matmul(&w.zeros_like()))), 0.0);
+        assert_eq!(largest(&code(&|z| z.matmul(&w) + &x)), 0.0);
+        assert!(largest(&code(&|z| z.matmul(&w))) > 0.1);
     }
 
     /// Every weight of a decoder with ELU and a sigmoid, moved a little to either side. With the code kept at its place the
@@ -413,7 +390,7 @@ mod tests {
                     moved.iter_mut().for_each(|w| *w = w.set_requires_grad(true));
                     let anew = loss_of(|z| f(&moved, z), &x, latent, Order::First);
                     let kept = misfit(&x, &f(&moved, &held)).sum(Kind::Double);
-                    [anew, kept].map(|t| t.double_value(&[]))
+                    [anew, kept].map(|t| value(&t))
                 };
                 let (up, down) = (at(h), at(-h));
                 let entry = |g: &[Tensor]| g[k].view(-1).double_value(&[i]);
@@ -426,14 +403,30 @@ mod tests {
         assert!(apart > 0.05, "{apart}");
     }
 
-    /// A decoder that is deaf to z, or right at the origin already, gives the origin as the code.
+    /// A linear decoder: z = W^T (x - b), and both halves of the gradient in W as the card has them. On orthonormal columns the
+    /// second half is zero: there the code has the right length already.
     #[test]
-    fn where_the_loss_is_flat_the_code_is_zero() {
-        let (x, w) = (draw("x", &[2, 4]), draw("w", &[3, 4]));
-        let code = |f: &dyn Fn(&Tensor) -> Tensor| code_from_origin(f, &x, 3, 1.0, Order::First);
-        assert_eq!(largest(&code(&|z| z.matmul(&w.zeros_like()))), 0.0);
-        assert_eq!(largest(&code(&|z| z.matmul(&w) + &x)), 0.0);
-        assert!(largest(&code(&|z| z.matmul(&w))) > 0.1);
+    fn of_a_linear_decoder_code_and_gradient_have_their_closed_form() {
+        let (n, d, latent) = (5, 7, 3);
+        let (x, b, free) = (draw("x", &[n, d]), draw("b", &[d]), draw("w", &[d, latent]) * 0.4);
+        let (orthonormal, _) = Tensor::linalg_qr(&free, "reduced");
+        for (w, is_orthonormal) in [(free, false), (orthonormal, true)] {
+            let w = w.detach().set_requires_grad(true);
+            let f = |z: &Tensor| z.matmul(&w.tr()) + &b;
+            let u = &x - &b;
+            let z = u.matmul(&w);
+            for step in [1.0, 0.3] {
+                let found = code_from_origin(f, &x, latent, step, Order::First);
+                assert!(gap(&found, &(&z * step)) < 1e-12);
+            }
+            let r = &x - f(&z);
+            let (first, second) = (-r.tr().matmul(&z), -u.tr().matmul(&r.matmul(&w)));
+            let gradient =
+                |order| Tensor::run_backward(&[loss_of(f, &x, latent, order)], &[&w], false, false)[0].copy();
+            assert!(gap(&gradient(Order::First), &first) < 1e-12);
+            assert!(gap(&gradient(Order::Second), &(&first + &second)) < 1e-12);
+            assert_eq!(largest(&second) < 1e-12, is_orthonormal, "{}", largest(&second));
+        }
     }
 
     /// A picture's code is its own without normalisation, and not with that over the batch; gradients may be off around it.
@@ -444,8 +437,8 @@ mod tests {
             let x = model.framed(&noisy(5, [1, 7, 8]).x);
             let _guard = tch::no_grad_guard();
             let all = model.code(&x);
-            let gap = largest(&(all.get(2) - model.code(&x.narrow(0, 2, 1)).get(0))) / largest(&all);
-            assert_eq!(gap < 1e-4, norm == Norm::None, "{norm:?}: {gap}");
+            let apart = gap(&all.get(2), &model.code(&x.narrow(0, 2, 1)).get(0)) / largest(&all);
+            assert_eq!(apart < 1e-4, norm == Norm::None, "{norm:?}: {apart}");
             assert!(largest(&all) > 0.0 && !model.decode(&all.detach()).requires_grad(), "they are off again after it");
         }
     }
@@ -463,8 +456,8 @@ mod tests {
     #[test]
     fn every_weight_is_reached_and_the_arms_differ_where_they_should() {
         let batch = noisy(4, [1, 8, 8]);
-        let gradients = ALL.map(|coding| {
-            let model = Model::new(&small(), [1, 8, 8], coding, Device::Cpu, 1);
+        let gradients = ALL.map(|arm| {
+            let model = Model::new(&small(), [1, 8, 8], arm, Device::Cpu, 1);
             model.loss(&batch.x).backward();
             model.params.entries().into_iter().map(|p| (p.name, p.tensor.grad())).collect::<Vec<_>>()
         });
@@ -472,8 +465,8 @@ mod tests {
             assert!(largest(g) > 0.0, "{name}");
         }
         assert_eq!((gradients[0].len(), gradients[1].len(), gradients[2].len()), (8, 4, 4));
-        let gap = gradients[1].iter().zip(&gradients[2]).map(|(a, b)| largest(&(&a.1 - &b.1))).fold(0.0, f64::max);
-        assert!(gap > 1e-6, "{gap}");
+        let apart = gradients[1].iter().zip(&gradients[2]).map(|(a, b)| gap(&a.1, &b.1)).fold(0.0, f64::max);
+        assert!(apart > 1e-6, "{apart}");
     }
 
     #[test]
@@ -481,12 +474,12 @@ mod tests {
         let config = small();
         let sets = config.data.open().unwrap();
         let x = (sets.tests(Device::Cpu).unwrap().x + 1.0) * 0.5;
-        let mean = (&x - x.mean_dim(0, true, Kind::Float)).square().mean(Kind::Double).double_value(&[]);
-        for coding in ALL {
-            let metrics = try_run(|ctx| run(ctx, &config, &sets, coding), 0, &mut Silent).unwrap();
-            let error = metrics.get("error").unwrap();
-            assert!(error < 0.8 * mean, "{coding:?}: {error}, the mean picture {mean}");
-            assert!((metrics.get("rate").unwrap() - 1e-2).abs() < 1e-12 && metrics.pictures.len() == 1);
+        let mean = value(&(&x - x.mean_dim(0, true, Kind::Float)).square().mean(Kind::Double));
+        for arm in ALL {
+            let metrics = try_run(|ctx| run(ctx, &config, &sets, arm), 0, &mut Silent).unwrap();
+            let error = metrics["error"];
+            assert!(error < 0.8 * mean, "{arm:?}: {error}, the mean picture {mean}");
+            assert!((metrics["rate"] - 1e-2).abs() < 1e-12 && metrics.pictures.len() == 1);
         }
     }
 
@@ -496,7 +489,7 @@ mod tests {
         let mut model = Model::new(&config, [1, 28, 28], ALL[2], Device::Cpu, 0);
         // 4 x 4 kernels 32-64-32-16-1 with biases, and two numbers per normalised channel; an autoencoder has twice that.
         assert_eq!((model.params.count(), model.side), (16 * (2048 + 2048 + 512 + 16) + 113 + 2 * 112, 32));
-        let twice = Model::new(&config, [1, 28, 28], Coding::Encoder, Device::Cpu, 0).params.count();
+        let twice = Model::new(&config, [1, 28, 28], Arm::Encoder, Device::Cpu, 0).params.count();
         assert_eq!(twice, 2 * model.params.count() - 113 + 144);
         let [loss, moved] = try_step(&mut model, &noisy(3, [1, 28, 28]), 1e-4);
         assert!(loss.is_finite() && moved > 0.0);

@@ -54,15 +54,6 @@ pub enum Estimator {
     B,
 }
 
-/// How the two networks learn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Learning {
-    /// Both ascend the bound at once.
-    Bound,
-    /// The baseline (Hinton et al. 1995): the decoder learns on codes of data, the encoder on codes of dreams.
-    WakeSleep,
-}
-
 /// The settings of the page.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,6 +115,15 @@ fn estimate_a(log_px: &Tensor, q: &Gaussian, z: &Tensor) -> Tensor {
 /// L^B from ln p(x|z) at a draw of q, `[B]` (eq. 7).
 fn estimate_b(log_px: &Tensor, q: &Gaussian) -> Tensor {
     log_px - q.kl()
+}
+
+/// How the two networks learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Learning {
+    /// Both ascend the bound at once.
+    Bound,
+    /// The baseline (Hinton et al. 1995): the decoder learns on codes of data, the encoder on codes of dreams.
+    WakeSleep,
 }
 
 /// Both networks; each has its own parameters, since wake-sleep moves one at a time.
@@ -221,14 +221,14 @@ impl Learner for Model {
         let noise = batch.noise(at.seed);
         // Wake: z of q(z|x), ascend ln p(x|z) in the decoder.
         let x = self.likelihood.data(&batch.x, &noise);
-        let z = without_grad(|| self.posterior(&x).sample(&noise, Stream::Eps));
+        let z = tch::no_grad(|| self.posterior(&x).sample(&noise, Stream::Eps));
         let wake = -self.log_px(&x, &z).mean(Kind::Float);
         wake.backward();
         optimisers.step("generative");
         // Sleep: (z, x) of the model, ascend ln q(z|x) in the encoder.
         let dream = noise.at_step(1);
         let z = dream.normal_like(&z, Stream::Eps);
-        let x = without_grad(|| self.likelihood.draw(&self.decoder.forward(&z), &dream));
+        let x = tch::no_grad(|| self.likelihood.draw(&self.decoder.forward(&z), &dream));
         let sleep = -self.posterior(&x).log_prob(&z).mean(Kind::Float);
         sleep.backward();
         optimisers.step("recognition");
@@ -260,11 +260,6 @@ impl Trained for Model {
     }
 }
 
-fn without_grad(make: impl FnOnce() -> Tensor) -> Tensor {
-    let _guard = tch::no_grad_guard();
-    make()
-}
-
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
@@ -286,29 +281,26 @@ fn run(
     ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     let tests = sets.tests(ctx.device)?;
     let [elbo, log_likelihood] = model.evaluate(&tests, config.draws);
-    let mut metrics = Metrics::new([("elbo", elbo), ("log_likelihood", log_likelihood)]);
-    if ctx.shown() {
-        metrics.pictures.push(pictures(&model, &tests)?);
-    }
-    Ok(metrics)
+    Metrics::new([("elbo", elbo), ("log_likelihood", log_likelihood)]).showing(ctx, || pictures(&model, &tests))
 }
 
 /// Test pictures, what the decoder makes of their means, and draws from the prior.
-fn pictures(model: &Model, tests: &Batch) -> Result<Picture, Error> {
+fn pictures(model: &Model, tests: &Batch) -> Result<Vec<Picture>, Error> {
     let _guard = tch::no_grad_guard();
-    let first = tests.slice(0, tests.len().min(12));
+    let first = tests.head(Picture::COLUMNS);
     let noise = first.noise(0);
     let made = [model.reconstruct(&first.x, &noise), model.generate(&noise, &Condition::none())];
     let rows: Vec<Tensor> = std::iter::once(first.x).chain(made.into_iter().flatten()).collect();
     let caption = "test pictures; decoded from the mean of their posterior; decoded from draws of the prior";
-    Picture::rows(caption, &rows)
+    Ok(vec![Picture::rows(caption, &rows)?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
-    use pentimento_core::{Noise, noise::init_normal};
+    use pentimento_core::exact::{largest, value};
+    use pentimento_core::noise::init_normal;
     use pentimento_latent::bernoulli;
     use pentimento_train::Silent;
 
@@ -317,18 +309,35 @@ mod tests {
         Config { data, hidden: 32, latent: 4, images: 2000, batch: 50, lr: 3e-3, draws: 5, ..Config::default() }
     }
 
-    fn value(t: &Tensor) -> f64 {
-        t.double_value(&[])
+    fn model() -> Model {
+        Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1)
+    }
+
+    /// A picture of fair coins for each sample of the noise, `[B, D]`.
+    fn coins(noise: &Noise) -> Tensor {
+        bernoulli::binarise(&Tensor::zeros([noise.rows(), 1, 8, 8], (Kind::Float, Device::Cpu)), noise)
+    }
+
+    /// The encoder is reached through z alone here: a divergence-free bound must still move it.
+    #[test]
+    fn the_gradient_passes_through_the_draw() {
+        let model = model();
+        let noise = Noise::new(0, vec![0, 1]);
+        let x = coins(&noise);
+        model.log_px(&x, &model.posterior(&x).sample(&noise, Stream::Eps)).sum(Kind::Float).backward();
+        for p in model.recognition.entries() {
+            assert!(largest(&p.tensor.grad()) > 0.0, "{}", p.name);
+        }
     }
 
     /// 1e5 draws at one picture: the estimates differ by noise of mean zero.
     #[test]
     fn both_estimates_have_the_same_mean() {
-        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
+        let model = model();
         let n = 100_000;
         let noise = Noise::new(2, (0..n).collect());
         let rows = i64::try_from(n).unwrap();
-        let x = bernoulli::binarise(&Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu)), &Noise::new(2, vec![0]));
+        let x = coins(&Noise::new(2, vec![0]));
         let _guard = tch::no_grad_guard();
         let one = model.posterior(&x);
         let q = Gaussian { mean: one.mean.repeat([rows, 1]), logvar: one.logvar.repeat([rows, 1]) };
@@ -370,28 +379,16 @@ mod tests {
         assert!((b - truth).abs() < 1e-5, "{b} {truth}");
     }
 
-    /// The encoder is reached through z alone here: a divergence-free bound must still move it.
-    #[test]
-    fn the_gradient_passes_through_the_draw() {
-        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
-        let noise = Noise::new(0, vec![0, 1]);
-        let x = bernoulli::binarise(&Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu)), &noise);
-        model.log_px(&x, &model.posterior(&x).sample(&noise, Stream::Eps)).sum(Kind::Float).backward();
-        for p in model.recognition.entries() {
-            assert!(value(&p.tensor.grad().abs().max()) > 0.0, "{}", p.name);
-        }
-    }
-
     /// Wake moves the decoder only, sleep the encoder only, and neither leaves a gradient behind.
     #[test]
     fn wake_and_sleep_keep_to_their_own_network() {
-        let model = Model::new(&small(), [1, 8, 8], Learning::Bound, Device::Cpu, 1);
+        let model = model();
         let noise = Noise::new(0, vec![0, 1]);
-        let x = bernoulli::binarise(&Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu)), &noise);
-        let z = without_grad(|| model.posterior(&x).sample(&noise, Stream::Eps));
+        let x = coins(&noise);
+        let z = tch::no_grad(|| model.posterior(&x).sample(&noise, Stream::Eps));
         model.log_px(&x, &z).sum(Kind::Float).backward();
         assert!(model.recognition.entries().iter().all(|p| !p.tensor.grad().defined()));
-        let dreamt = without_grad(|| model.likelihood.draw(&model.decoder.forward(&z), &noise));
+        let dreamt = tch::no_grad(|| model.likelihood.draw(&model.decoder.forward(&z), &noise));
         assert!(!dreamt.requires_grad() && value(&dreamt.max()) <= 1.0);
     }
 
@@ -403,7 +400,7 @@ mod tests {
             .evaluate(&sets.tests(Device::Cpu).unwrap(), 5);
         for learning in [Learning::Bound, Learning::WakeSleep] {
             let metrics = try_run(|ctx| run(ctx, &config, &sets, (config.latent, learning)), 0, &mut Silent).unwrap();
-            let (elbo, likelihood) = (metrics.get("elbo").unwrap(), metrics.get("log_likelihood").unwrap());
+            let (elbo, likelihood) = (metrics["elbo"], metrics["log_likelihood"]);
             assert!(elbo > untrained[0] + 5.0, "{elbo} after {untrained:?}");
             assert!(likelihood > elbo && metrics.pictures.len() == 1);
         }

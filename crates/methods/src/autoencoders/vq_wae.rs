@@ -70,18 +70,6 @@ pub enum Solver {
     SemiDual,
 }
 
-/// Both sides of a picture are halved twice, as in the released code, and two residual blocks follow.
-const HALVINGS: u32 = 2;
-const BLOCKS: usize = 2;
-/// beta, VQ-VAE's.
-const COMMITMENT: f64 = 0.25;
-/// gamma of the moving means, and the latents per batch below which one begins anew (Dhariwal et al. 2020).
-const DECAY: f64 = 0.99;
-const LEAST: f64 = 1.0;
-/// Standard deviation of the first codewords, about that of the first latents. Under the released unit normals all latents have one
-/// codeword in common, unless they are normalised.
-const SPREAD: f64 = 0.1;
-
 /// The settings of the page.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,17 +133,21 @@ impl Trainable for Config {
         TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
     }
     fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
-        Ok(Box::new(Model::new(self, signature.input, Learning::Transport, device, seed)?))
+        Ok(Box::new(Model::new(self, signature.input, Arm::Transport, device, seed)?))
     }
 }
 
-/// What moves codewords.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Learning {
-    Gradient,
-    Means,
-    Transport,
-}
+/// Both sides of a picture are halved twice, as in the released code, and two residual blocks follow.
+const HALVINGS: u32 = 2;
+const BLOCKS: usize = 2;
+/// beta, VQ-VAE's.
+const COMMITMENT: f64 = 0.25;
+/// gamma of the moving means, and the latents per batch below which one begins anew (Dhariwal et al. 2020).
+const DECAY: f64 = 0.99;
+const LEAST: f64 = 1.0;
+/// Standard deviation of the first codewords, about that of the first latents. Under the released unit normals all latents have one
+/// codeword in common, unless they are normalised.
+const SPREAD: f64 = 0.1;
 
 /// Codewords `[K, D]`, and what moves them.
 enum Book {
@@ -230,18 +222,18 @@ struct Model {
 }
 
 impl Model {
-    fn new(config: &Config, input: [i64; 3], learning: Learning, device: Device, seed: u64) -> Result<Self, Error> {
+    fn new(config: &Config, shape: [i64; 3], arm: Arm, device: Device, seed: u64) -> Result<Self, Error> {
         let Config { hidden, latent, .. } = *config;
-        let grid = Grid { input, halvings: HALVINGS, hidden, blocks: BLOCKS, latent };
+        let grid = Grid { input: shape, halvings: HALVINGS, hidden, blocks: BLOCKS, latent };
         let params = Params::new(device, seed);
         let root = params.root();
         let encoder = GridEncoder::new(&root.sub("encoder"), &grid)?;
         let decoder = GridDecoder::new(&root.sub("decoder"), &grid)?;
         let first = init_normal(seed, "codes", &[config.codes, latent]) * SPREAD;
-        let book = match learning {
-            Learning::Gradient => Book::Gradient(root.tensor("codes", first)),
-            Learning::Means => Book::Means(MovingCodebook::new(root.buffer("codes", first), DECAY, LEAST)),
-            Learning::Transport => {
+        let book = match arm {
+            Arm::Gradient => Book::Gradient(root.tensor("codes", first)),
+            Arm::Means => Book::Means(MovingCodebook::new(root.buffer("codes", first), DECAY, LEAST)),
+            Arm::Transport => {
                 let places = grid.sides().iter().product();
                 Book::Transport(Box::new(Matching::new(config, &root, root.tensor("codes", first), places)))
             }
@@ -281,11 +273,10 @@ impl Model {
         const TOGETHER: usize = 250;
         let k = self.config.codes;
         let (mut usage, mut error) = (Tensor::zeros([k], (Kind::Double, batch.x.device())), 0.0);
-        for from in (0..batch.len()).step_by(TOGETHER) {
-            let x = batch.slice(from, (from + TOGETHER).min(batch.len())).x;
-            let (index, y) = self.read(&x);
+        for part in batch.parts(TOGETHER) {
+            let (index, y) = self.read(&part.x);
             usage += codebook::usage(&index, k);
-            error += (x - y).square().sum(Kind::Double).double_value(&[]);
+            error += (part.x - y).square().sum(Kind::Double).double_value(&[]);
         }
         (usage, 0.25 * error / batch.x.numel() as f64)
     }
@@ -350,45 +341,49 @@ impl Trained for Model {
     }
 }
 
+/// What moves codewords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    Gradient,
+    Means,
+    Transport,
+}
+
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
     let arms = [
-        ("vq-vae", "gradients move the codewords that are taken", Learning::Gradient),
-        ("vq-vae-means", "moving means, with restarts", Learning::Means),
-        ("vq-wae", "transport moves all codewords", Learning::Transport),
+        ("vq-vae", "gradients move the codewords that are taken", Arm::Gradient),
+        ("vq-vae-means", "moving means, with restarts", Arm::Means),
+        ("vq-wae", "transport moves all codewords", Arm::Transport),
     ];
     Ok(Claim::on(config, sets, arms, run))
 }
 
 /// Chooses a rate on held-out pictures, then trains with it.
-fn run(ctx: &mut Context, config: &Config, sets: &Opened, learning: Learning) -> Result<Metrics, Error> {
+fn run(ctx: &mut Context, config: &Config, sets: &Opened, arm: Arm) -> Result<Metrics, Error> {
     let (model, rate) = ctx.tuned(
         sets,
         &config.rates,
         config.trial_images,
         &config.table(),
-        |ctx| Model::new(config, sets.shape(), learning, ctx.device, ctx.seed),
+        |ctx| Model::new(config, sets.shape(), arm, ctx.device, ctx.seed),
         |model, held| Ok(-model.evaluate(held).1),
     )?;
     let tests = sets.tests(ctx.device)?;
     let (usage, error) = model.evaluate(&tests);
     let used = usage.gt(0.0).sum(Kind::Double).double_value(&[]);
     let values = [("perplexity", codebook::perplexity(&usage)), ("error", error), ("used", used), ("rate", rate)];
-    let mut metrics = Metrics::new(values);
-    if ctx.shown() {
-        metrics.pictures = pictures(&model, &tests)?;
-    }
-    Ok(metrics)
+    Metrics::new(values).showing(ctx, || pictures(&model, &tests))
 }
 
 /// Test pictures and what their codewords decode to; and the codewords, each as the mean of the cells it stands for.
 fn pictures(model: &Model, tests: &Batch) -> Result<Vec<Picture>, Error> {
     const COLUMNS: i64 = 32;
     const SIDE: i64 = 16;
-    let x = tests.slice(0, tests.len().min(500)).x;
+    let x = tests.head(500).x;
     let (index, y) = model.read(&x);
-    let first = [&x, &y].map(|t| t.narrow(0, 0, t.size()[0].min(12)));
+    let first = [&x, &y].map(|t| t.narrow(0, 0, t.size()[0].min(Picture::COLUMNS as i64)));
     let (usage, cells) = codebook::mean_cells(&x, &index, model.config.codes, 1 << HALVINGS);
     // Black where a codeword stands for nothing.
     let cells = cells.masked_fill(&usage.eq(0.0).view([-1, 1, 1, 1]), -1.0);
@@ -402,9 +397,10 @@ fn pictures(model: &Model, tests: &Batch) -> Result<Vec<Picture>, Error> {
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_core::exact::{largest, value};
     use pentimento_train::Silent;
 
-    const ALL: [Learning; 3] = [Learning::Gradient, Learning::Means, Learning::Transport];
+    const ALL: [Arm; 3] = [Arm::Gradient, Arm::Means, Arm::Transport];
 
     fn small() -> Config {
         let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 200 };
@@ -412,8 +408,8 @@ mod tests {
         Config { data, rates: vec![1e-6, 5e-3], trial_images: 320, images: 9600, ..sizes }
     }
 
-    fn model(config: &Config, learning: Learning) -> Model {
-        Model::new(config, [1, 8, 8], learning, Device::Cpu, 1).unwrap()
+    fn model(config: &Config, arm: Arm) -> Model {
+        Model::new(config, [1, 8, 8], arm, Device::Cpu, 1).unwrap()
     }
 
     fn matching(model: &Model) -> &Matching {
@@ -425,25 +421,21 @@ mod tests {
         init_normal(4, name, size)
     }
 
-    fn value(t: &Tensor) -> f64 {
-        t.double_value(&[])
-    }
-
-    fn largest(t: &Tensor) -> f64 {
-        value(&t.abs().max())
-    }
-
     /// phi at its maximum for these latents.
     fn solve(m: &Matching, z: &Tensor) {
         let phi = m.phi.detach();
         phi.shallow_clone().copy_(&tch::no_grad(|| m.problem(z)).sinkhorn(&phi, 3000));
     }
 
+    fn m_code(m: &Matching, k: i64) -> Tensor {
+        m.codes.detach().get(k)
+    }
+
     /// As many codewords as latents, of equal mass: the best codebook is the latents themselves, and carrying them costs nothing.
     #[test]
     fn a_codeword_for_every_latent_costs_nothing_and_is_at_rest() {
         let config = Config { codes: 24, eps: 1e-3, ..small() };
-        let model = model(&config, Learning::Transport);
+        let model = model(&config, Arm::Transport);
         let m = matching(&model);
         let z = (draw("z", &[24, 4]) * 3.0).set_requires_grad(true);
         tch::no_grad(|| m.codes.shallow_clone().copy_(&z.flip([0])));
@@ -461,8 +453,8 @@ mod tests {
     /// all, it is the transport of all. The masses learn: what is asked too much of comes down.
     #[test]
     fn places_are_carried_apart_and_masses_follow_latents() {
-        let by_place = model(&Config { masses: Masses::ByPlace, eps: 0.3, ..small() }, Learning::Transport);
-        let (apart, all) = (matching(&by_place), model(&Config { eps: 0.3, ..small() }, Learning::Transport));
+        let by_place = model(&Config { masses: Masses::ByPlace, eps: 0.3, ..small() }, Arm::Transport);
+        let (apart, all) = (matching(&by_place), model(&Config { eps: 0.3, ..small() }, Arm::Transport));
         let one = draw("z", &[10, 1, 4]);
         let same = one.repeat([1, 4, 1]).view([40, 4]);
         let terms = [apart, matching(&all)].map(|m| {
@@ -489,22 +481,18 @@ mod tests {
         );
     }
 
-    fn m_code(m: &Matching, k: i64) -> Tensor {
-        m.codes.detach().get(k)
-    }
-
     /// From the reconstruction the encoder has the gradient that q has, and codewords none; from transport both have theirs. VQ-VAE
     /// reaches codewords that are taken, transport every one, moving means are not learned by gradient.
     #[test]
     fn codewords_are_moved_by_their_latent_term_alone() {
-        for learning in ALL {
-            let model = model(&Config { eps: 1.0, ..small() }, learning);
+        for arm in ALL {
+            let model = model(&Config { eps: 1.0, ..small() }, arm);
             let x = noisy(3, [1, 8, 8]).x;
             let z = model.latents(&x);
             let index = codebook::nearest(&z, model.codes());
             let q = model.codes().index_select(0, &index);
             model.decode(&codebook::straight_through(&z, &q)).square().sum(Kind::Float).backward();
-            assert!(!model.codes().grad().defined(), "{learning:?}");
+            assert!(!model.codes().grad().defined(), "{arm:?}");
             let reached = |p: &str| {
                 let of = |e: &pentimento_core::Param| e.name.starts_with(p) && largest(&e.tensor.grad()) > 0.0;
                 model.params.entries().iter().any(of)
@@ -523,15 +511,15 @@ mod tests {
             };
             let moved = rows(&z.detach());
             let taken = codebook::usage(&index, 24).gt(0.0).sum(Kind::Int64).int64_value(&[]);
-            let want = [taken, 0, 24][ALL.iter().position(|l| *l == learning).unwrap()];
-            assert!(moved == want && taken < 24, "{learning:?}: {moved} of {taken}");
+            let want = [taken, 0, 24][ALL.iter().position(|a| *a == arm).unwrap()];
+            assert!(moved == want && taken < 24, "{arm:?}: {moved} of {taken}");
         }
     }
 
     /// Over all test pictures and not over batches: with two pictures that take different codewords it is their mixture.
     #[test]
     fn use_is_counted_over_all_pictures() {
-        let model = model(&small(), Learning::Transport);
+        let model = model(&small(), Arm::Transport);
         let batch = noisy(600, [1, 8, 8]);
         let (usage, error) = model.evaluate(&batch);
         assert_eq!(value(&usage.sum(Kind::Double)), 600.0 * 4.0);
@@ -545,16 +533,16 @@ mod tests {
     fn every_arm_learns_at_a_toy_size_and_transport_uses_the_codewords() {
         let config = Config { codes: 256, weight: 0.04, ..small() };
         let sets = config.data.open().unwrap();
-        let of = |config: &Config, learning| {
-            let metrics = try_run(|ctx| run(ctx, config, &sets, learning), 0, &mut Silent).unwrap();
+        let of = |config: &Config, arm| {
+            let metrics = try_run(|ctx| run(ctx, config, &sets, arm), 0, &mut Silent).unwrap();
             assert_eq!((metrics.pictures.len(), metrics.get("rate")), (2, Some(5e-3)));
             ["perplexity", "error"].map(|name| metrics.get(name).unwrap())
         };
-        let (_, blank) = model(&config, Learning::Gradient).evaluate(&sets.tests(Device::Cpu).unwrap());
-        let found = ALL.map(|learning| of(&config, learning));
+        let (_, blank) = model(&config, Arm::Gradient).evaluate(&sets.tests(Device::Cpu).unwrap());
+        let found = ALL.map(|arm| of(&config, arm));
         let ascent =
             Config { masses: Masses::ByPlace, solver: Solver::SemiDual, rounds: 3, kl_weight: 0.1, ..config.clone() };
-        let network = of(&ascent, Learning::Transport);
+        let network = of(&ascent, Arm::Transport);
         for [perplexity, error] in found.into_iter().chain([network]) {
             assert!(error < 0.4 * blank && perplexity > 1.5, "{perplexity} {error} of {blank}");
         }
@@ -565,7 +553,7 @@ mod tests {
     #[test]
     fn the_paper_scale_model_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
-        let mut model = Model::new(&config, [3, 32, 32], Learning::Transport, Device::Cpu, 0).unwrap();
+        let mut model = Model::new(&config, [3, 32, 32], Arm::Transport, Device::Cpu, 0).unwrap();
         let residual = 2 * (64 * 64 * 9 + 64 + 64 * 64 + 64);
         let encoder = 3 * 32 * 16 + 32 + 32 * 64 * 16 + 64 + 64 * 64 * 9 + 64 + residual + 64 * 64 + 64;
         let decoder = 64 * 64 * 9 + 64 + residual + 64 * 32 * 16 + 32 + 32 * 3 * 16 + 3;

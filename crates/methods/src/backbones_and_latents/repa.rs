@@ -26,6 +26,7 @@ use pentimento_claims::{
     Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, features,
     settings,
 };
+use pentimento_core::exact::unit_rows;
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Draw, Learner, Noise, Objective, Params, SingleLoss, Stream, Tap, Terms};
 use pentimento_data::{Dataset, Subset};
@@ -134,6 +135,11 @@ impl Default for Config {
     }
 }
 
+/// -1/N sum_n cos(y_n, z_n), mean over pictures; `y`, `z`: `[B, T, D]`.
+fn disagreement(y: &Tensor, z: &Tensor) -> Tensor {
+    -Tensor::cosine_similarity(y, z, -1, 1e-8).mean(Kind::Float)
+}
+
 /// f: a residual network with a position for each patch, taught to name pictures by the mean over positions.
 struct Teacher {
     params: Params,
@@ -145,8 +151,8 @@ impl Teacher {
     /// For the tokens of a transformer whose patch is a power of two.
     fn new(config: &TeacherConfig, of: &DitPlan, device: Device, seed: u64) -> Result<Self, Error> {
         let (params, d) = (Params::new(device, seed), config.width);
-        let (input, halvings, blocks) = (of.input, of.patch.trailing_zeros(), config.blocks);
-        let grid = Grid { input, halvings, hidden: d, blocks, latent: d };
+        let (halvings, blocks) = (of.patch.trailing_zeros(), config.blocks);
+        let grid = Grid { input: of.input, halvings, hidden: d, blocks, latent: d };
         let encoder = GridEncoder::new(&params.root().sub("encoder"), &grid)?;
         let head = Linear::new(&params.root().sub("head"), d, of.classes, Init::Torch);
         Ok(Self { params, encoder, head })
@@ -167,11 +173,6 @@ impl Objective for Teacher {
     fn params(&self) -> &Params {
         &self.params
     }
-}
-
-/// -1/N sum_n cos(y_n, z_n), mean over pictures; `y`, `z`: `[B, T, D]`.
-fn disagreement(y: &Tensor, z: &Tensor) -> Tensor {
-    -Tensor::cosine_similarity(y, z, -1, 1e-8).mean(Kind::Float)
 }
 
 /// What a hidden layer is drawn to.
@@ -279,18 +280,18 @@ impl Learner for Model {
     }
 }
 
+/// Drawn pictures to look at.
+const ROWS: u64 = 4;
+const COLUMNS: u64 = 10;
+
 /// What an arm aligns the hidden layer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
+enum Arm {
     Nothing,
     /// The teacher as it is initialised.
     Random,
     Trained,
 }
-
-/// Drawn pictures to look at.
-const ROWS: u64 = 4;
-const COLUMNS: u64 = 10;
 
 /// The configuration with its data.
 struct Task {
@@ -304,9 +305,9 @@ struct Task {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let task = Task::new(recipe.config(budget)?)?;
     let arms = [
-        ("vanilla", "a SiT alone", Target::Nothing),
-        ("random-teacher", "aligned with the teacher as it is initialised", Target::Random),
-        ("repa", "aligned with the trained teacher", Target::Trained),
+        ("vanilla", "a SiT alone", Arm::Nothing),
+        ("random-teacher", "aligned with the teacher as it is initialised", Arm::Random),
+        ("repa", "aligned with the trained teacher", Arm::Trained),
     ];
     Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::run))
 }
@@ -320,12 +321,11 @@ impl Task {
         let [a, b] = [config.shares[0], config.shares[0] + config.shares[1]];
         if config.drawn < ROWS * COLUMNS {
             let why = format!("drawn = {}; {} pictures are shown", config.drawn, ROWS * COLUMNS);
-            return Err(Error::Recipe { slug: METHOD.slug.into(), why });
+            return Err(METHOD.refused(why));
         }
         if !(1..=plan.depth).contains(&config.block) || plan.patch.count_ones() != 1 || !(0.0 < a && a < b && b < 1.0) {
-            let why =
-                "block must be one of the network's, its patch a power of two, and shares must leave a part".into();
-            return Err(Error::Recipe { slug: METHOD.slug.into(), why });
+            let why = "block must be one of the network's, its patch a power of two, and shares must leave a part";
+            return Err(METHOD.refused(why));
         }
         let part = |from, to| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(sets.train.clone(), KEY, from, to)) };
         let parts = [part(0.0, a), part(a, b), part(b, 1.0)];
@@ -333,11 +333,11 @@ impl Task {
     }
 
     /// The teacher of a seed, trained once for all arms, or as it is before.
-    fn teacher(&self, ctx: &mut Context, target: Target) -> Result<Teacher, Error> {
+    fn teacher(&self, ctx: &mut Context, arm: Arm) -> Result<Teacher, Error> {
         let c = &self.config;
         let teacher = Teacher::new(&c.teacher, &self.plan, ctx.device, ctx.seed)?;
         let mut learner = SingleLoss::new(teacher, Kind::Float);
-        if target == Target::Trained {
+        if arm == Arm::Trained {
             let settings = json!({"teacher": c.teacher, "shares": c.shares, "patch": self.plan.patch});
             let table = TrainTable::new(c.teacher.images, c.teacher.batch, c.teacher.lr);
             let table = TrainTable { schedule: Schedule::Cosine, ..table };
@@ -349,11 +349,11 @@ impl Task {
     }
 
     /// The SiT of an arm and a seed. It is kept, since another arm looks at it again.
-    fn model(&self, ctx: &mut Context, target: Target) -> Result<Model, Error> {
+    fn model(&self, ctx: &mut Context, arm: Arm) -> Result<Model, Error> {
         let c = &self.config;
-        let teacher = if target == Target::Nothing { None } else { Some(self.teacher(ctx, target)?) };
+        let teacher = if arm == Arm::Nothing { None } else { Some(self.teacher(ctx, arm)?) };
         let model = Model::new(c, &self.plan, teacher, ctx.device, ctx.seed);
-        let (name, table) = (format!("repa-{target:?}").to_lowercase(), TrainTable::new(c.images, c.batch, c.lr));
+        let (name, table) = (format!("repa-{arm:?}").to_lowercase(), TrainTable::new(c.images, c.batch, c.lr));
         ctx.trained_once(&name, &json!(c), model, &self.parts[2], &table)
     }
 
@@ -378,33 +378,30 @@ impl Task {
         Ok((Tensor::cat(&parts, 0), asked))
     }
 
-    fn run(&self, ctx: &mut Context, target: Target) -> Result<Metrics, Error> {
+    fn run(&self, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
         /// As in the paper.
         const NEIGHBOURS: usize = 10;
         /// Test pictures on which CKNNA is measured, at a cost of their square.
         const READ: usize = 1000;
         let judge = Judge::trained(ctx, &self.config.judge, &self.parts[0])?;
-        let (teacher, model) = (self.teacher(ctx, Target::Trained)?, self.model(ctx, target)?);
+        let (teacher, model) = (self.teacher(ctx, Arm::Trained)?, self.model(ctx, arm)?);
         let tests = self.sets.tests(ctx.device)?;
         let real = judge.gaussian(&tests.x)?;
         let distance = |drawn: &Features| -> Result<f64, Error> { Ok(frechet(&real, &Gaussian::of(drawn)?)?.value) };
         let (drawn, asked) = self.draw(ctx, &model)?;
         let seen = judge.look(&drawn)?;
         let reached = distance(&seen.features)?;
-        let read = tests.slice(0, READ.min(tests.len()));
+        let read = tests.head(READ);
         let near = cknna(&pooled(&model.hidden(&read))?, &pooled(&teacher.tokens(&read.x))?, NEIGHBOURS)?;
         let agreement = accuracy(&asked, &seen.classes)?;
         let mut metrics = Metrics::new([("frechet", reached), ("agreement", agreement), ("cknna", near)]);
-        if target == Target::Trained {
-            let vanilla = self.model(ctx, Target::Nothing)?;
+        if arm == Arm::Trained {
+            let vanilla = self.model(ctx, Arm::Nothing)?;
             let vanilla = distance(&judge.look(&self.draw(ctx, &vanilla)?.0)?.features)?;
             // Half of the gain, as gains are ratios.
             metrics.values.push(("half_way".into(), (reached * vanilla).sqrt()));
         }
-        if ctx.shown() {
-            metrics.pictures = self.pictures(&model, &teacher, &tests.slice(0, tests.len().min(10)), &drawn)?;
-        }
-        Ok(metrics)
+        metrics.showing(ctx, || self.pictures(&model, &teacher, &tests.head(10), &drawn))
     }
 
     /// What is drawn; and what in a test picture looks to teacher and SiT like its middle.
@@ -429,15 +426,15 @@ impl Task {
 
 /// Means of tokens `[B, T, D]` over a picture, of length 1.
 fn pooled(tokens: &Tensor) -> Result<Features, Error> {
-    let mean = tokens.mean_dim(1, false, Kind::Float);
-    features(&(&mean / mean.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(1e-12)))
+    features(&unit_rows(&tokens.mean_dim(1, false, Kind::Float)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Case, labels, try_run, try_step};
+    use pentimento_claims::{labels, try_run, try_step};
     use pentimento_core::HostBatch;
+    use pentimento_core::exact::{largest, value};
     use pentimento_measure::{Knn, Metric, Vote};
     use pentimento_nn::open_gates;
     use pentimento_train::Silent;
@@ -479,14 +476,6 @@ mod tests {
         let mut host = HostBatch { x, shape: [n, c, h, w], y: vec![4; n], index, ..HostBatch::default() };
         model.draw().unwrap().draw(&mut host, 5);
         host.upload(Device::Cpu)
-    }
-
-    fn value(t: &Tensor) -> f64 {
-        t.double_value(&[])
-    }
-
-    fn largest(t: &Tensor) -> f64 {
-        value(&t.abs().max())
     }
 
     /// Every pair of tokens counts alike, whatever their lengths: over flattened maps the cosine would not be 1.
@@ -599,8 +588,8 @@ mod tests {
             let tests = task.sets.tests(ctx.device)?;
             let (known, asked) = (tests.slice(0, 300), tests.slice(300, 600));
             let mut right = Vec::new();
-            for target in [Target::Random, Target::Trained] {
-                let teacher = task.teacher(ctx, target)?;
+            for arm in [Arm::Random, Arm::Trained] {
+                let teacher = task.teacher(ctx, arm)?;
                 let near = Knn::new(&pooled(&teacher.tokens(&known.x))?, Metric::Cosine);
                 let near = near.neighbours(&pooled(&teacher.tokens(&asked.x))?, 5)?;
                 let truth = labels(&known)?;
@@ -608,17 +597,16 @@ mod tests {
                 right.push(accuracy(&labels(&asked)?, &named?)?);
             }
             assert!(right[1] > right[0] + 0.05, "{right:?}");
-            let fresh = Task::new(Config { images: 64, ..small() })?.run(ctx, Target::Nothing)?;
-            let [plain, random, whole] = [Target::Nothing, Target::Random, Target::Trained].map(|t| task.run(ctx, t));
+            let fresh = Task::new(Config { images: 64, ..small() })?.run(ctx, Arm::Nothing)?;
+            let [plain, random, whole] = [Arm::Nothing, Arm::Random, Arm::Trained].map(|arm| task.run(ctx, arm));
             let (plain, random, whole) = (plain?, random?, whole?);
-            let get = |m: &Metrics, name| m.get(name).unwrap();
             for m in [&plain, &random, &whole] {
-                assert!(get(m, "frechet") < 0.5 * get(&fresh, "frechet"), "{:?} {:?}", m.values, fresh.values);
-                assert!(get(m, "agreement") <= 1.0 && m.pictures.len() == 2);
+                assert!(m["frechet"] < 0.5 * fresh["frechet"], "{:?} {:?}", m.values, fresh.values);
+                assert!(m["agreement"] <= 1.0 && m.pictures.len() == 2);
             }
-            assert!(get(&whole, "cknna") > get(&plain, "cknna"), "{:?} {:?}", plain.values, whole.values);
-            let half = (get(&whole, "frechet") * get(&plain, "frechet")).sqrt();
-            assert!((get(&whole, "half_way") / half - 1.0).abs() < 1e-9);
+            assert!(whole["cknna"] > plain["cknna"], "{:?} {:?}", plain.values, whole.values);
+            let half = (whole["frechet"] * plain["frechet"]).sqrt();
+            assert!((whole["half_way"] / half - 1.0).abs() < 1e-9);
             Ok(whole)
         };
         try_run(run, 0, &mut Silent).unwrap();
@@ -641,15 +629,5 @@ mod tests {
         let batch = batch(&model, 2, [4, 32, 32]);
         let [loss, moved] = try_step(&mut model, &batch, config.lr);
         assert!(loss.is_finite() && moved > 0.0);
-    }
-
-    #[test]
-    fn the_recipe_and_the_card_are_whole() {
-        assert!(METHOD.card().unwrap().how.contains("lambda L_REPA"));
-        if Config::default().data.open().is_ok() {
-            assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 3);
-        } else {
-            println!("skipped: the claim's own data, no data folder");
-        }
     }
 }

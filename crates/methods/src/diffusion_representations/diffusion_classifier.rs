@@ -18,7 +18,7 @@
 //!     the evaluations, and nearest neighbours in pixels.
 
 use pentimento_claims::{
-    Arm, Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, features,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, features,
     labels, settings,
 };
 use pentimento_core::{
@@ -108,6 +108,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    fn learner(&self, shape: [i64; 3], classes: usize, device: Device, seed: u64) -> Result<SingleLoss<Model>, Error> {
+        let params = Params::new(device, seed);
+        let network = self.network.build(&params.root(), shape, i64::try_from(classes).unwrap_or(i64::MAX))?;
+        let denoiser = Parametrised::new(network, self.path, self.prediction);
+        let dropout = self.label_dropout;
+        let loss = LossConfig { spread: Spread::Stratified, label_dropout: dropout, ..LossConfig::default() };
+        let loss = DiffusionLoss::new(denoiser, params, loss);
+        Ok(SingleLoss::new(Model { config: self.clone(), shape, classes, loss }, Kind::Float))
+    }
+}
+
 impl Trainable for Config {
     fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
         self.data.learned(&self.options())
@@ -117,76 +129,6 @@ impl Trainable for Config {
     }
     fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
         Ok(Box::new(self.learner(signature.input, signature.classes.len(), device, seed)?))
-    }
-}
-
-impl Config {
-    fn learner(
-        &self,
-        input: [i64; 3],
-        classes: usize,
-        device: Device,
-        seed: u64,
-    ) -> Result<SingleLoss<Classifier>, Error> {
-        let params = Params::new(device, seed);
-        let network = self.network.build(&params.root(), input, i64::try_from(classes).unwrap_or(i64::MAX))?;
-        let denoiser = Parametrised::new(network, self.path, self.prediction);
-        let dropout = self.label_dropout;
-        let loss = LossConfig { spread: Spread::Stratified, label_dropout: dropout, ..LossConfig::default() };
-        let loss = DiffusionLoss::new(denoiser, params, loss);
-        Ok(SingleLoss::new(Classifier { config: self.clone(), input, classes, loss }, Kind::Float))
-    }
-}
-
-/// A class-conditional diffusion model.
-struct Classifier {
-    config: Config,
-    input: [i64; 3],
-    /// K.
-    classes: usize,
-    loss: DiffusionLoss,
-}
-
-impl Classifier {
-    fn examiner(&self, sharing: Sharing, seed: u64) -> Examiner<'_> {
-        let Config { path, pairs, .. } = self.config;
-        Examiner { denoiser: self.loss.denoiser(), path, classes: self.classes, pairs, sharing, seed }
-    }
-}
-
-impl Objective for Classifier {
-    fn loss(&self, batch: &Batch, at: &At) -> Terms {
-        self.loss.loss(batch, at)
-    }
-    fn params(&self) -> &Params {
-        self.loss.params()
-    }
-    fn draw(&self) -> Option<Arc<dyn Draw>> {
-        self.loss.draw()
-    }
-    fn trained(&self) -> Option<&dyn Trained> {
-        Some(self)
-    }
-}
-
-impl Trained for Classifier {
-    /// ln p(c_i|x) up to a constant: -E_i of every class, less the least.
-    fn encode(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
-        let batch = Batch::of(x.shallow_clone(), noise.samples().to_vec());
-        let all = [Stage { pairs: self.config.pairs, keep: 1 }];
-        let answers = self.examiner(Sharing::Paired, noise.seed()).examine(&batch, &all, &mut || Ok(())).ok()?;
-        let errors = Tensor::from_slice2(&answers.errors).to_kind(Kind::Float).to_device(x.device());
-        Some(errors.amin([1].as_slice(), true) - errors)
-    }
-    fn heeds_classes(&self) -> bool {
-        true
-    }
-    fn generate(&self, noise: &Noise, c: &Condition) -> Option<Tensor> {
-        const STEPS: usize = 25;
-        let clipped = Clipped::new(self.loss.denoiser(), 1.0);
-        let levels = Grid::Uniform.levels(&self.config.path, STEPS);
-        let walk = Walk { step: &Ddim { eta: 0.0 }, levels: &levels, noise };
-        Some(walk.draw(&clipped, &self.input, self.loss.params().device(), c))
     }
 }
 
@@ -305,6 +247,71 @@ fn ranked(errors: &[f64]) -> Vec<usize> {
     order
 }
 
+/// A class-conditional diffusion model.
+struct Model {
+    config: Config,
+    shape: [i64; 3],
+    /// K.
+    classes: usize,
+    loss: DiffusionLoss,
+}
+
+impl Model {
+    fn examiner(&self, sharing: Sharing, seed: u64) -> Examiner<'_> {
+        let Config { path, pairs, .. } = self.config;
+        Examiner { denoiser: self.loss.denoiser(), path, classes: self.classes, pairs, sharing, seed }
+    }
+}
+
+impl Objective for Model {
+    fn loss(&self, batch: &Batch, at: &At) -> Terms {
+        self.loss.loss(batch, at)
+    }
+    fn params(&self) -> &Params {
+        self.loss.params()
+    }
+    fn draw(&self) -> Option<Arc<dyn Draw>> {
+        self.loss.draw()
+    }
+    fn trained(&self) -> Option<&dyn Trained> {
+        Some(self)
+    }
+}
+
+impl Trained for Model {
+    /// ln p(c_i|x) up to a constant: -E_i of every class, less the least.
+    fn encode(&self, x: &Tensor, noise: &Noise) -> Option<Tensor> {
+        let batch = Batch::of(x.shallow_clone(), noise.samples().to_vec());
+        let all = [Stage { pairs: self.config.pairs, keep: 1 }];
+        let answers = self.examiner(Sharing::Paired, noise.seed()).examine(&batch, &all, &mut || Ok(())).ok()?;
+        let errors = Tensor::from_slice2(&answers.errors).to_kind(Kind::Float).to_device(x.device());
+        Some(errors.amin([1].as_slice(), true) - errors)
+    }
+    fn heeds_classes(&self) -> bool {
+        true
+    }
+    fn generate(&self, noise: &Noise, c: &Condition) -> Option<Tensor> {
+        const STEPS: usize = 25;
+        let clipped = Clipped::new(self.loss.denoiser(), 1.0);
+        let levels = Grid::Uniform.levels(&self.config.path, STEPS);
+        let walk = Walk { step: &Ddim { eta: 0.0 }, levels: &levels, noise };
+        Some(walk.draw(&clipped, &self.shape, self.loss.params().device(), c))
+    }
+}
+
+/// How an arm names pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    /// By all pairs, the same for all classes.
+    Paired,
+    /// By as many, of noise that each class has for itself.
+    Independent,
+    /// By shared pairs, in stages.
+    Adaptive,
+    /// By their neighbours.
+    Nearest,
+}
+
 /// The configuration with its data.
 struct Task {
     config: Config,
@@ -312,40 +319,33 @@ struct Task {
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let config: Config = recipe.config(budget)?;
-    let fits = config.stages.iter().all(|s| s.keep >= 1 && (1..=config.pairs).contains(&s.pairs));
-    if !fits || config.stages.last().is_none_or(|s| s.pairs != config.pairs) {
-        let why = format!("stages must keep a class each and end with all {} pairs", config.pairs);
-        return Err(Error::Recipe { slug: METHOD.slug.into(), why });
-    }
-    let sets = config.data.open()?;
-    let (settings, data) = (json!(config), sets.fingerprints());
-    let all = vec![Stage { pairs: config.pairs, keep: 1 }];
-    let task = Arc::new(Task { config, sets });
-    let arm = |name, what, sharing, stages: &[Stage]| {
-        let (task, stages) = (task.clone(), stages.to_vec());
-        Arm::new(name, what, move |ctx| task.classify(ctx, sharing, &stages))
-    };
-    let neighbours = task.clone();
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            arm("paired", "all classes meet the same noise", Sharing::Paired, &all),
-            arm("independent", "each class meets noise of its own, at the same times", Sharing::Independent, &all),
-            arm("adaptive", "the same noise; classes drop out in stages", Sharing::Paired, &task.config.stages),
-            Arm::new("knn", "five nearest training pictures, pixel by pixel", move |ctx| neighbours.nearest(ctx)),
-        ],
-    })
+    let task = Task::new(recipe.config(budget)?)?;
+    let arms = [
+        ("paired", "all classes meet the same noise", Arm::Paired),
+        ("independent", "each class meets noise of its own, at the same times", Arm::Independent),
+        ("adaptive", "the same noise; classes drop out in stages", Arm::Adaptive),
+        ("knn", "five nearest training pictures, pixel by pixel", Arm::Nearest),
+    ];
+    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::run))
 }
 
 impl Task {
-    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Classifier>, Error> {
+    fn new(config: Config) -> Result<Self, Error> {
+        let fits = config.stages.iter().all(|s| s.keep >= 1 && (1..=config.pairs).contains(&s.pairs));
+        if !fits || config.stages.last().is_none_or(|s| s.pairs != config.pairs) {
+            let why = format!("stages must keep a class each and end with all {} pairs", config.pairs);
+            return Err(METHOD.refused(why));
+        }
+        let sets = config.data.open()?;
+        Ok(Self { config, sets })
+    }
+
+    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Model>, Error> {
         self.config.learner(self.sets.shape(), self.sets.train.classes().len(), device, seed)
     }
 
     /// The model of a seed, trained once for all arms.
-    fn model(&self, ctx: &mut Context) -> Result<Classifier, Error> {
+    fn model(&self, ctx: &mut Context) -> Result<Model, Error> {
         let (c, learner) = (&self.config, self.learner(ctx.device, ctx.seed)?);
         Ok(ctx.trained_once("diffusion", &json!(c), learner, &self.sets.train, &c.table())?.into_objective())
     }
@@ -355,36 +355,22 @@ impl Task {
         let model = self.model(ctx)?;
         let tests = self.sets.tests(ctx.device)?;
         // Evaluation is most of an arm's time: an estimate looks at a share of the pictures, too.
-        let tests = tests.slice(0, usize::try_from(ctx.length(tests.len() as u64, 1)).unwrap_or(tests.len()));
+        let tests = tests.head(usize::try_from(ctx.length(tests.len() as u64, 1)).unwrap_or(usize::MAX));
         let answers = model.examiner(sharing, ctx.seed).examine(&tests, stages, &mut || ctx.go_on())?;
         let truth: Vec<usize> = labels(&tests)?.into_iter().map(|y| y as usize).collect();
         let of = |f: &dyn Fn(&[f64], usize) -> f64| {
             answers.errors.iter().zip(&truth).map(|(e, &y)| f(e, y)).sum::<f64>() / truth.len() as f64
         };
-        let mut metrics = Metrics::new([
+        let metrics = Metrics::new([
             ("accuracy", of(&|e, y| f64::from(u8::from(ranked(e)[0] == y)))),
             ("posterior_of_truth", of(&|e, y| posterior(e)[y])),
             ("evaluations", answers.evaluations as f64 / truth.len() as f64),
         ]);
-        if ctx.shown() && sharing == Sharing::Paired {
-            let ranks: Vec<Vec<usize>> = answers.errors.iter().take(12).map(|e| ranked(e)).collect();
-            metrics.pictures.push(self.pictures(model.loss.denoiser(), &tests.slice(0, ranks.len()), &ranks)?);
+        if sharing == Sharing::Independent {
+            return Ok(metrics);
         }
-        Ok(metrics)
-    }
-
-    /// Test pictures, the same under noise, and what the model sees there under the best and the second-best class.
-    fn pictures(&self, denoiser: &Parametrised, tests: &Batch, ranks: &[Vec<usize>]) -> Result<Picture, Error> {
-        let _guard = tch::no_grad_guard();
-        let level = self.config.path.level(0.7);
-        let eps = Noise::new(0, tests.index.clone()).normal_like(&tests.x, Stream::Start);
-        let xt = level.mix(&tests.x, &eps);
-        let seen = |place: usize| {
-            let y: Vec<i64> = ranks.iter().map(|r| i64::try_from(r[place]).unwrap_or(0)).collect();
-            denoiser.denoise(&xt, &level, &Condition::classes(&y)).x0
-        };
-        let caption = "test pictures; under noise; denoised under the class that was chosen; under the second-best";
-        Picture::rows(caption, &[tests.x.shallow_clone(), xt.shallow_clone(), seen(0), seen(1)])
+        let ranks: Vec<Vec<usize>> = answers.errors.iter().take(Picture::COLUMNS).map(|e| ranked(e)).collect();
+        metrics.showing(ctx, || self.pictures(model.loss.denoiser(), &tests.head(Picture::COLUMNS), &ranks))
     }
 
     /// The vote of the five nearest among some training pictures.
@@ -400,16 +386,50 @@ impl Task {
         let named: Result<Vec<u32>, _> = near.iter().map(|n| Vote::Plain.label(n, &known)).collect();
         Ok(Metrics::new([("accuracy", accuracy(&truth, &named?)?)]))
     }
+
+    fn run(&self, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
+        let all = [Stage { pairs: self.config.pairs, keep: 1 }];
+        match arm {
+            Arm::Paired => self.classify(ctx, Sharing::Paired, &all),
+            Arm::Independent => self.classify(ctx, Sharing::Independent, &all),
+            Arm::Adaptive => self.classify(ctx, Sharing::Paired, &self.config.stages),
+            Arm::Nearest => self.nearest(ctx),
+        }
+    }
+
+    /// Test pictures, the same under noise, and what the model sees there under the best and the second-best class.
+    fn pictures(&self, denoiser: &Parametrised, tests: &Batch, ranks: &[Vec<usize>]) -> Result<Vec<Picture>, Error> {
+        let _guard = tch::no_grad_guard();
+        let level = self.config.path.level(0.7);
+        let eps = Noise::new(0, tests.index.clone()).normal_like(&tests.x, Stream::Start);
+        let xt = level.mix(&tests.x, &eps);
+        let seen = |place: usize| {
+            let y: Vec<i64> = ranks.iter().map(|r| i64::try_from(r[place]).unwrap_or(0)).collect();
+            denoiser.denoise(&xt, &level, &Condition::classes(&y)).x0
+        };
+        let caption = "test pictures; under noise; denoised under the class that was chosen; under the second-best";
+        Ok(vec![Picture::rows(caption, &[tests.x.shallow_clone(), xt.shallow_clone(), seen(0), seen(1)])?])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Case, try_run, try_step};
+    use pentimento_claims::{try_run, try_step};
+    use pentimento_core::exact::value;
     use pentimento_core::{HostBatch, Learner};
     use pentimento_diffusion::GaussianMixture;
     use pentimento_nn::UnetConfig;
     use pentimento_train::Silent;
+
+    fn small() -> Config {
+        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 60 };
+        let unet = UnetConfig { channels: Some(16), mult: Some(vec![1.0, 2.0]), groups: Some(4), ..Default::default() };
+        let network = NetworkConfig::Unet(UnetConfig { blocks: Some(1), ..unet });
+        let stages = vec![Stage { pairs: 5, keep: 3 }, Stage { pairs: 10, keep: 1 }];
+        let asked = Config { data, network, pairs: 10, stages, bank: 500, ..Config::default() };
+        Config { images: 4000, batch: 40, lr: 2e-3, ..asked }
+    }
 
     fn mixture() -> GaussianMixture {
         let means = [vec![0.0, 0.0, 0.0], vec![1.0, 0.5, 0.0], vec![-0.5, 1.0, 0.8], vec![0.0, -1.0, 1.0]];
@@ -481,7 +501,7 @@ mod tests {
             Tensor::from_slice(&errors.iter().map(|e| e[0] - e[1]).collect::<Vec<f64>>())
         };
         let [paired, independent] = [Sharing::Paired, Sharing::Independent].map(differences);
-        let std = |t: &Tensor| t.std(true).double_value(&[]);
+        let std = |t: &Tensor| value(&t.std(true));
         assert!(std(&paired) < 0.5 * std(&independent), "{} {}", std(&paired), std(&independent));
     }
 
@@ -535,29 +555,16 @@ mod tests {
         assert!(kept >= 196, "{kept} of 200");
     }
 
-    fn tiny() -> Task {
-        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 60 };
-        let unet = UnetConfig { channels: Some(16), mult: Some(vec![1.0, 2.0]), groups: Some(4), ..Default::default() };
-        let network = NetworkConfig::Unet(UnetConfig { blocks: Some(1), ..unet });
-        let stages = vec![Stage { pairs: 5, keep: 3 }, Stage { pairs: 10, keep: 1 }];
-        let small = Config { data, network, pairs: 10, stages, bank: 500, ..Config::default() };
-        let config = Config { images: 4000, batch: 40, lr: 2e-3, ..small };
-        let sets = config.data.open().unwrap();
-        Task { config, sets }
-    }
-
     #[test]
     fn every_arm_runs_at_a_toy_size() {
-        let task = tiny();
-        let stages = &task.config.stages;
-        let run = |sharing, stages| try_run(|ctx| task.classify(ctx, sharing, stages), 0, &mut Silent).unwrap();
-        let (paired, adaptive) = (run(Sharing::Paired, &stages[1..]), run(Sharing::Paired, stages));
-        let get = |m: &Metrics, name| m.get(name).unwrap();
-        assert!(get(&paired, "accuracy") > 0.3, "ten classes: {paired:?}");
-        assert_eq!((get(&paired, "evaluations"), get(&adaptive, "evaluations")), (100.0, 65.0));
-        assert!((0.0..=1.0).contains(&get(&adaptive, "posterior_of_truth")) && paired.pictures.len() == 1);
-        let knn = try_run(|ctx| task.nearest(ctx), 0, &mut Silent).unwrap();
-        assert!(get(&knn, "accuracy") > 0.8, "{knn:?}");
+        let task = Task::new(small()).unwrap();
+        let run = |arm| try_run(|ctx| task.run(ctx, arm), 0, &mut Silent).unwrap();
+        let (paired, adaptive) = (run(Arm::Paired), run(Arm::Adaptive));
+        assert!(paired["accuracy"] > 0.3, "ten classes: {paired:?}");
+        assert_eq!((paired["evaluations"], adaptive["evaluations"]), (100.0, 65.0));
+        assert!((0.0..=1.0).contains(&adaptive["posterior_of_truth"]) && paired.pictures.len() == 1);
+        let knn = run(Arm::Nearest);
+        assert!(knn["accuracy"] > 0.8, "{knn:?}");
     }
 
     /// The published size by its plan; a step at a depth of one, since 675 million weights with their moments are 11 GB.
@@ -567,7 +574,7 @@ mod tests {
         assert_eq!(config.network.cost([4, 32, 32], 1000).unwrap().params, 674_834_720);
         let NetworkConfig::Dit(dit) = config.network.clone() else { panic!("the paper's model is a DiT") };
         let network = NetworkConfig::Dit(DitConfig { depth: Some(1), ..dit });
-        let task = Task { config: Config { network, ..config }, sets: tiny().sets };
+        let task = Task::new(Config { network, data: small().data, ..config }).unwrap();
         let mut learner = task.learner(Device::Cpu, 0).unwrap();
         let mut host = HostBatch {
             x: (0..2 * 64).map(|i| (i as f32).sin()).collect(),
@@ -581,15 +588,5 @@ mod tests {
         // A new DiT gives zero, and the first step reaches its last layer only.
         let last = learner.params()[0].1.entries().into_iter().find(|p| p.name == "final_layer.linear.weight").unwrap();
         assert!(loss.is_finite() && last.tensor.count_nonzero(None::<i64>).int64_value(&[]) > 0, "{loss}");
-    }
-
-    #[test]
-    fn the_recipe_and_the_card_are_whole() {
-        assert!(METHOD.card().unwrap().how.contains("(eq. 7)"));
-        if Config::default().data.open().is_ok() {
-            assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 4);
-        } else {
-            println!("skipped: the claim's own data, no data folder");
-        }
     }
 }

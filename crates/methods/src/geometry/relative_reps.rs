@@ -16,6 +16,7 @@
 //!     the head's own encoder, reconstruction through a foreign decoder, and the post-hoc variant.
 
 use pentimento_claims::{Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, settings};
+use pentimento_core::exact::value;
 use pentimento_core::{At, Batch, Objective, Params, SingleLoss, Terms};
 use pentimento_latent::anchors::{relative, stratified};
 use pentimento_nn::layers::Init;
@@ -79,58 +80,41 @@ impl Default for Config {
     }
 }
 
-/// What decoder and head are given, and who learns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Space {
-    /// z itself; everything learns.
-    Absolute,
-    /// r, end to end.
-    Relative,
-    /// r over the frozen encoder of the absolute arm.
-    PostHoc,
-}
-
 /// An encoder with a decoder and a head that read its representation.
-struct Network {
+struct Model {
     params: Params,
     encoder: ConvEncoder,
     decoder: ConvDecoder,
     head: Mlp,
-    space: Space,
+    arm: Arm,
     anchors: Tensor,
 }
 
-impl Network {
-    /// A new network; `encoder` stands for its own where one is shared.
-    fn new(
-        task: &Task,
-        space: Space,
-        seed: u64,
-        anchors: &Tensor,
-        encoder: Option<ConvEncoder>,
-    ) -> Result<Self, Error> {
+impl Model {
+    /// A new model; `encoder` stands for its own where one is shared.
+    fn new(task: &Task, arm: Arm, seed: u64, anchors: &Tensor, encoder: Option<ConvEncoder>) -> Result<Self, Error> {
         let (c, params) = (&task.config, Params::new(anchors.device(), seed));
-        let shape = &Pyramid::doubling(task.sets.shape(), c.width, c.depth);
+        let pyramid = &Pyramid::doubling(task.sets.shape(), c.width, c.depth);
         let root = params.root();
         let encoder = match encoder {
             Some(shared) => shared,
-            None => ConvEncoder::new(&root.sub("encoder"), shape, c.latent)?,
+            None => ConvEncoder::new(&root.sub("encoder"), pyramid, c.latent)?,
         };
-        let width = if space == Space::Absolute { c.latent } else { anchors.size()[0] };
-        let decoder = ConvDecoder::new(&root.sub("decoder"), shape, width)?;
+        let width = if arm == Arm::Absolute { c.latent } else { anchors.size()[0] };
+        let decoder = ConvDecoder::new(&root.sub("decoder"), pyramid, width)?;
         let widths = [width, c.hidden, task.sets.classes()?];
         let head = Mlp::new(&root.sub("head"), &widths, Activation::Relu, Init::Torch);
-        Ok(Self { encoder, decoder, head, space, anchors: anchors.shallow_clone(), params })
+        Ok(Self { encoder, decoder, head, arm, anchors: anchors.shallow_clone(), params })
     }
 
     /// What decoder and head read: z `[B, Z]` or r `[B, A]`.
     fn read(&self, x: &Tensor) -> Tensor {
-        if self.space == Space::Absolute {
+        if self.arm == Arm::Absolute {
             return self.encoder.forward(x);
         }
         let b = x.size()[0];
         let both = self.encoder.forward(&Tensor::cat(&[x, &self.anchors], 0)); // [B + A, Z]
-        let both = if self.space == Space::PostHoc { both.detach() } else { both };
+        let both = if self.arm == Arm::PostHoc { both.detach() } else { both };
         relative(&both.narrow(0, 0, b), &both.narrow(0, b, self.anchors.size()[0]))
     }
 
@@ -139,7 +123,7 @@ impl Network {
     }
 }
 
-impl Objective for Network {
+impl Objective for Model {
     fn loss(&self, batch: &Batch, _: &At) -> Terms {
         let read = self.read(&batch.x);
         let error = (self.reconstruct(&read) - &batch.x).square().mean(Kind::Float);
@@ -153,6 +137,17 @@ impl Objective for Network {
     }
 }
 
+/// What decoder and head are given, and who learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    /// z itself; everything learns.
+    Absolute,
+    /// r, end to end.
+    Relative,
+    /// r over the frozen encoder of the absolute arm.
+    PostHoc,
+}
+
 /// The configuration with its data.
 struct Task {
     config: Config,
@@ -160,55 +155,24 @@ struct Task {
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let config: Config = recipe.config(budget)?;
-    let sets = config.data.open()?;
-    if config.networks < 2 {
-        let why = format!("networks = {}; readers are exchanged between at least two", config.networks);
-        return Err(Error::Recipe { slug: METHOD.slug.into(), why });
-    }
-    sets.classes()?;
-    let task = Task { config, sets };
+    let task = Task::new(recipe.config(budget)?)?;
     let arms = [
-        ("absolute", "decoder and head read the latent itself", Space::Absolute),
-        ("relative", "they read similarities to anchors; everything learns together", Space::Relative),
-        ("post-hoc", "they read similarities over the frozen encoders of the absolute arm", Space::PostHoc),
+        ("absolute", "decoder and head read the latent itself", Arm::Absolute),
+        ("relative", "they read similarities to anchors; everything learns together", Arm::Relative),
+        ("post-hoc", "they read similarities over the frozen encoders of the absolute arm", Arm::PostHoc),
     ];
-    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::stitch))
+    Ok(Claim::of(json!(task.config), task.sets.fingerprints(), task, arms, Task::run))
 }
 
 impl Task {
-    /// Trains the networks of a seed apart and exchanges their readers.
-    fn stitch(&self, ctx: &mut Context, space: Space) -> Result<Metrics, Error> {
-        let anchors = self.anchors(ctx.seed, ctx.device)?;
-        let first = ctx.seed * self.config.networks;
-        let seeds = first..first + self.config.networks;
-        let networks: Vec<Network> = seeds.map(|s| self.network(ctx, space, s, &anchors)).collect::<Result<_, _>>()?;
-        let _guard = tch::no_grad_guard();
-        let tests = self.sets.tests(ctx.device)?;
-        let reads: Vec<Tensor> = networks.iter().map(|n| n.read(&tests.x)).collect();
-        let mut sums = [[0.0; 2]; 2]; // [own, stitched] of [accuracy, mse]
-        for (i, read) in reads.iter().enumerate() {
-            for (j, network) in networks.iter().enumerate() {
-                let measured = measure(network, read, &tests);
-                let sum = &mut sums[usize::from(i != j)];
-                *sum = [sum[0] + measured[0], sum[1] + measured[1]];
-            }
+    fn new(config: Config) -> Result<Self, Error> {
+        let sets = config.data.open()?;
+        if config.networks < 2 {
+            let why = format!("networks = {}; readers are exchanged between at least two", config.networks);
+            return Err(METHOD.refused(why));
         }
-        let (own, pairs) = (networks.len() as f64, (networks.len() * (networks.len() - 1)) as f64);
-        let mut metrics = Metrics::new([
-            ("stitched_accuracy", sums[1][0] / pairs),
-            ("own_accuracy", sums[0][0] / own),
-            ("stitched_mse", sums[1][1] / pairs),
-            ("own_mse", sums[0][1] / own),
-        ]);
-        if ctx.shown() {
-            let few = tests.x.size()[0].min(12);
-            let show = |network: &Network| network.reconstruct(&reads[0].narrow(0, 0, few));
-            let rows = [tests.x.narrow(0, 0, few), show(&networks[0]), show(&networks[1])];
-            let caption = "test pictures; through their own decoder; through the decoder of another training";
-            metrics.pictures.push(Picture::rows(caption, &rows)?);
-        }
-        Ok(metrics)
+        sets.classes()?;
+        Ok(Self { config, sets })
     }
 
     /// The anchors of a seed, the same for all its networks and arms: `[A, C, H, W]`.
@@ -219,99 +183,129 @@ impl Task {
         Ok(self.sets.items(&stratified(&labels, self.config.anchors, seed), device)?.x)
     }
 
-    fn network(&self, ctx: &mut Context, space: Space, seed: u64, anchors: &Tensor) -> Result<Network, Error> {
-        let train = |ctx: &mut Context, learner: &mut SingleLoss<Network>| {
+    fn model(&self, ctx: &mut Context, arm: Arm, seed: u64, anchors: &Tensor) -> Result<Model, Error> {
+        let train = |ctx: &mut Context, learner: &mut SingleLoss<Model>| {
             let table = TrainTable::new(self.config.images, self.config.batch, self.config.lr);
             ctx.train(learner, &self.sets.train, &table, seed)
         };
-        let fresh = |space, encoder| -> Result<_, Error> {
-            Ok(SingleLoss::new(Network::new(self, space, seed, anchors, encoder)?, Kind::Float))
+        let fresh = |arm, encoder| -> Result<_, Error> {
+            Ok(SingleLoss::new(Model::new(self, arm, seed, anchors, encoder)?, Kind::Float))
         };
-        if space == Space::Relative {
-            let mut learner = fresh(space, None)?;
+        if arm == Arm::Relative {
+            let mut learner = fresh(arm, None)?;
             train(ctx, &mut learner)?;
             return Ok(learner.into_objective());
         }
         // The post-hoc arm stands on the networks of the absolute arm, so each of them is trained once.
-        let mut absolute = fresh(Space::Absolute, None)?;
+        let mut absolute = fresh(Arm::Absolute, None)?;
         ctx.base("autoencoder", &json!(self.config), seed, &mut absolute, train)?;
-        if space == Space::Absolute {
+        if arm == Arm::Absolute {
             return Ok(absolute.into_objective());
         }
-        let mut learner = fresh(space, Some(absolute.into_objective().encoder))?;
+        let mut learner = fresh(arm, Some(absolute.into_objective().encoder))?;
         train(ctx, &mut learner)?;
         Ok(learner.into_objective())
     }
+
+    /// Trains the networks of a seed apart and exchanges their readers.
+    fn run(&self, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
+        let anchors = self.anchors(ctx.seed, ctx.device)?;
+        let first = ctx.seed * self.config.networks;
+        let seeds = first..first + self.config.networks;
+        let models: Vec<Model> = seeds.map(|s| self.model(ctx, arm, s, &anchors)).collect::<Result<_, _>>()?;
+        let _guard = tch::no_grad_guard();
+        let tests = self.sets.tests(ctx.device)?;
+        let reads: Vec<Tensor> = models.iter().map(|m| m.read(&tests.x)).collect();
+        let mut sums = [[0.0; 2]; 2]; // [own, stitched] of [accuracy, mse]
+        for (i, read) in reads.iter().enumerate() {
+            for (j, model) in models.iter().enumerate() {
+                let measured = measure(model, read, &tests);
+                let sum = &mut sums[usize::from(i != j)];
+                *sum = [sum[0] + measured[0], sum[1] + measured[1]];
+            }
+        }
+        let (own, pairs) = (models.len() as f64, (models.len() * (models.len() - 1)) as f64);
+        let metrics = Metrics::new([
+            ("stitched_accuracy", sums[1][0] / pairs),
+            ("own_accuracy", sums[0][0] / own),
+            ("stitched_mse", sums[1][1] / pairs),
+            ("own_mse", sums[0][1] / own),
+        ]);
+        metrics.showing(ctx, || pictures(&models, &tests.head(Picture::COLUMNS).x, &reads[0]))
+    }
 }
 
-/// Accuracy and mean squared error of a network's readers on a representation of the test set.
-fn measure(network: &Network, read: &Tensor, tests: &Batch) -> [f64; 2] {
-    let right = tests.y.as_ref().map(|y| network.head.forward(read).argmax(1, false).eq_tensor(y));
-    let accuracy = right.map_or(f64::NAN, |r| r.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]));
-    let error = (network.reconstruct(read) - &tests.x).square().mean(Kind::Float).double_value(&[]);
+/// Accuracy and mean squared error of a model's readers on a representation of the test set.
+fn measure(model: &Model, read: &Tensor, tests: &Batch) -> [f64; 2] {
+    let right = tests.y.as_ref().map(|y| model.head.forward(read).argmax(1, false).eq_tensor(y));
+    let accuracy = right.map_or(f64::NAN, |r| value(&r.to_kind(Kind::Double).mean(Kind::Double)));
+    let error = value(&(model.reconstruct(read) - &tests.x).square().mean(Kind::Float));
     [accuracy, error]
+}
+
+/// Test pictures `x`, and what two models make of the representation in which the first reads them.
+fn pictures(models: &[Model], x: &Tensor, read: &Tensor) -> Result<Vec<Picture>, Error> {
+    let show = |model: &Model| model.reconstruct(&read.narrow(0, 0, x.size()[0]));
+    let caption = "test pictures; through their own decoder; through the decoder of another training";
+    Ok(vec![Picture::rows(caption, &[x.shallow_clone(), show(&models[0]), show(&models[1])])?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pentimento_claims::{try_run, try_step};
+    use pentimento_core::exact::{gap, largest};
     use pentimento_train::Silent;
 
-    fn task(config: Config) -> Task {
-        let sets = config.data.open().unwrap();
-        Task { config, sets }
-    }
-
-    fn tiny() -> Task {
+    fn small() -> Config {
         let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 300 };
-        let small = Config { data, width: 4, latent: 8, anchors: 20, hidden: 16, batch: 20, ..Config::default() };
-        task(Config { images: 400, ..small })
+        let sizes = Config { data, width: 4, latent: 8, anchors: 20, hidden: 16, ..Config::default() };
+        Config { images: 400, batch: 20, ..sizes }
     }
 
-    fn gap(a: &Tensor, b: &Tensor) -> f64 {
-        (a - b).abs().max().double_value(&[])
+    fn task() -> Task {
+        Task::new(small()).unwrap()
     }
 
     /// Two encoders that differ by a rotation and a scale: with relative representations their readers may be exchanged
     /// exactly, with absolute ones not at all.
     #[test]
     fn a_rotated_and_scaled_encoder_reads_alike_relative_and_otherwise_absolute() {
-        let task = tiny();
+        let task = task();
         let anchors = task.anchors(0, Device::Cpu).unwrap();
         let _guard = tch::no_grad_guard();
-        for (space, alike) in [(Space::Absolute, false), (Space::Relative, true), (Space::PostHoc, true)] {
-            let network = Network::new(&task, space, 3, &anchors, None).unwrap();
+        for (arm, alike) in [(Arm::Absolute, false), (Arm::Relative, true), (Arm::PostHoc, true)] {
+            let model = Model::new(&task, arm, 3, &anchors, None).unwrap();
             let x = task.sets.tests(Device::Cpu).unwrap().x;
-            let before = network.read(&x);
+            let before = model.read(&x);
             let (q, _) = Tensor::linalg_qr(&pentimento_core::noise::init_normal(1, "q", &[8, 8]), "reduced");
-            for p in network.params.entries().iter().filter(|p| p.name.starts_with("encoder.out")) {
+            for p in model.params.entries().iter().filter(|p| p.name.starts_with("encoder.out")) {
                 let moved = if p.tensor.dim() == 2 { q.matmul(&p.tensor) } else { q.mv(&p.tensor) };
                 p.tensor.shallow_clone().copy_(&(moved * 2.5));
             }
-            let change = gap(&network.read(&x), &before);
-            assert!(if alike { change < 1e-5 } else { change > 0.1 }, "{space:?}: {change}");
+            let change = gap(&model.read(&x), &before);
+            assert!(if alike { change < 1e-5 } else { change > 0.1 }, "{arm:?}: {change}");
         }
     }
 
     /// Anchors are encoded at every step, and the encoder learns through them; post hoc nothing reaches it.
     #[test]
     fn gradients_pass_through_the_anchors_end_to_end_only() {
-        let task = tiny();
+        let task = task();
         let anchors = task.anchors(0, Device::Cpu).unwrap().set_requires_grad(true);
         let x = task.sets.items(&[400, 401, 402], Device::Cpu).unwrap().x;
-        let network = Network::new(&task, Space::Relative, 3, &anchors, None).unwrap();
-        network.read(&x).square().sum(Kind::Float).backward();
-        assert!(anchors.grad().abs().max().double_value(&[]) > 0.0);
-        let shared = Network::new(&task, Space::Absolute, 3, &anchors, None).unwrap();
-        let post_hoc = Network::new(&task, Space::PostHoc, 3, &anchors, Some(shared.encoder)).unwrap();
+        let model = Model::new(&task, Arm::Relative, 3, &anchors, None).unwrap();
+        model.read(&x).square().sum(Kind::Float).backward();
+        assert!(largest(&anchors.grad()) > 0.0);
+        let shared = Model::new(&task, Arm::Absolute, 3, &anchors, None).unwrap();
+        let post_hoc = Model::new(&task, Arm::PostHoc, 3, &anchors, Some(shared.encoder)).unwrap();
         assert!(!post_hoc.read(&x).requires_grad());
         assert!(post_hoc.params.entries().iter().all(|p| !p.name.starts_with("encoder")));
     }
 
     #[test]
     fn all_networks_of_a_seed_share_anchors_of_the_training_data() {
-        let task = tiny();
+        let task = task();
         let anchors = |seed| task.anchors(seed, Device::Cpu).unwrap();
         assert_eq!(anchors(1), anchors(1));
         assert_ne!(anchors(1), anchors(2));
@@ -320,25 +314,24 @@ mod tests {
 
     #[test]
     fn every_arm_runs_at_a_toy_size() {
-        let task = tiny();
-        for space in [Space::Absolute, Space::Relative, Space::PostHoc] {
-            let metrics = try_run(|ctx| task.stitch(ctx, space), 0, &mut Silent).unwrap();
+        let task = task();
+        for arm in [Arm::Absolute, Arm::Relative, Arm::PostHoc] {
+            let metrics = try_run(|ctx| task.run(ctx, arm), 0, &mut Silent).unwrap();
             assert_eq!((metrics.values.len(), metrics.pictures.len()), (4, 1));
-            let own = metrics.get("own_accuracy").unwrap();
-            assert!((0.0..=1.0).contains(&own) && metrics.get("stitched_mse").unwrap() > 0.0, "{metrics:?}");
+            let own = metrics["own_accuracy"];
+            assert!((0.0..=1.0).contains(&own) && metrics["stitched_mse"] > 0.0, "{metrics:?}");
         }
     }
 
     /// The sizes of the paper, on pictures of the right shape drawn here so that it runs without data.
     #[test]
-    fn the_paper_scale_network_takes_a_step() {
+    fn the_paper_scale_model_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         assert_eq!((config.anchors, config.latent), (500, 500));
-        let sets = Sets { train: "sprites".into(), test: "sprites".into(), test_items: 4 };
-        let task = task(Config { data: sets, ..config });
+        let data = Sets { train: "sprites".into(), test: "sprites".into(), test_items: 4 };
+        let task = Task::new(Config { data, ..config }).unwrap();
         let anchors = task.anchors(0, Device::Cpu).unwrap();
-        let mut learner =
-            SingleLoss::new(Network::new(&task, Space::Relative, 0, &anchors, None).unwrap(), Kind::Float);
+        let mut learner = SingleLoss::new(Model::new(&task, Arm::Relative, 0, &anchors, None).unwrap(), Kind::Float);
         let batch = task.sets.items(&[0, 1, 2, 3], Device::Cpu).unwrap();
         let [loss, moved] = try_step(&mut learner, &batch, 1e-3);
         assert!(loss.is_finite() && moved > 0.0);

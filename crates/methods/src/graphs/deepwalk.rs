@@ -14,14 +14,13 @@
 //! **Holds if.** With one label in ten known, Micro-F1 over the rest is above that of the same classifier on rows of the
 //!     adjacency matrix, by 10 points, over seeds (`recipes/graphs/deepwalk.toml`). Reported beside it: Macro-F1.
 
-use pentimento_claims::{Arm, Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, settings};
+use pentimento_claims::{Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, settings};
 use pentimento_core::{Draws, Stream};
 use pentimento_data::graph::Graph;
 use pentimento_latent::huffman::{self, Path};
 use pentimento_measure::{Features, FitOptions, LogisticProblem, accuracy, macro_f1};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
 use tch::Tensor;
 
 /// The page in the catalogue.
@@ -66,14 +65,6 @@ impl Default for Config {
 /// The share of the first rate below which it does not fall.
 const LEAST_RATE: f64 = 1e-4;
 
-/// Coordinates Phi of the vertices and Psi of the tree's inner nodes, rows of d.
-struct SkipGram {
-    width: usize,
-    phi: Vec<f32>,
-    psi: Vec<f32>,
-    paths: Vec<Path>,
-}
-
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
@@ -82,7 +73,20 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-impl SkipGram {
+/// The walk from v in one pass: the same numbers whenever it is asked for.
+fn walk(graph: &Graph, c: &Config, seed: u64, pass: u32, v: u32) -> Vec<u32> {
+    graph.walk(v, c.length, &mut Draws::at(seed, u64::from(v), pass, Stream::Own))
+}
+
+/// Coordinates Phi of the vertices and Psi of the tree's inner nodes, rows of d.
+struct Model {
+    width: usize,
+    phi: Vec<f32>,
+    psi: Vec<f32>,
+    paths: Vec<Path>,
+}
+
+impl Model {
     /// Phi uniform within +-1/(2 d), Psi zero, as word2vec begins.
     #[expect(clippy::cast_possible_truncation, reason = "coordinates are f32")]
     fn new(counts: &[u64], width: usize, seed: u64) -> Self {
@@ -93,16 +97,6 @@ impl SkipGram {
 
     fn row(&self, v: u32) -> &[f32] {
         &self.phi[v as usize * self.width..][..self.width]
-    }
-
-    /// ln P(u | Phi(v)) (eq. 5).
-    #[cfg(test)]
-    fn log_prob(&self, v: u32, u: u32) -> f32 {
-        let along = |(b, left): &(u32, bool)| {
-            let x = dot(self.row(v), &self.psi[*b as usize * self.width..][..self.width]);
-            sigmoid(if *left { x } else { -x }).ln()
-        };
-        self.paths[u as usize].iter().map(along).sum()
     }
 
     /// One step of descent on -ln P(u | Phi(v)), at rate `lr`; `step` is scratch of width d.
@@ -122,11 +116,6 @@ impl SkipGram {
     }
 }
 
-/// The walk from v in one pass: the same numbers whenever it is asked for.
-fn walk(graph: &Graph, c: &Config, seed: u64, pass: u32, v: u32) -> Vec<u32> {
-    graph.walk(v, c.length, &mut Draws::at(seed, u64::from(v), pass, Stream::Own))
-}
-
 /// Phi `[V, d]`, learned on `passes` passes; `go_on` is asked before each.
 #[expect(clippy::cast_possible_truncation, reason = "coordinates are f32")]
 fn embed(
@@ -135,7 +124,7 @@ fn embed(
     seed: u64,
     passes: u32,
     go_on: &mut dyn FnMut() -> Result<(), Error>,
-) -> Result<SkipGram, Error> {
+) -> Result<Model, Error> {
     let vertices = u32::try_from(graph.vertices()).unwrap_or(u32::MAX);
     let mut counts = vec![0_u64; graph.vertices()];
     for pass in 0..passes {
@@ -144,7 +133,7 @@ fn embed(
         }
     }
     let (all, mut seen) = (counts.iter().sum::<u64>().max(1) as f64, 0_u64);
-    let (mut model, mut step) = (SkipGram::new(&counts, c.width, seed), vec![0.0; c.width]);
+    let (mut model, mut step) = (Model::new(&counts, c.width, seed), vec![0.0; c.width]);
     for pass in 0..passes {
         go_on()?;
         for v in Draws::at(seed, 0, pass, Stream::Order).permutation(graph.vertices()) {
@@ -162,6 +151,15 @@ fn embed(
     Ok(model)
 }
 
+/// What the classifier reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    /// Rows of the adjacency matrix.
+    Adjacency,
+    /// Coordinates learned on walks.
+    Walks,
+}
+
 /// The graph, with the vertices that carry a label.
 struct Task {
     config: Config,
@@ -169,7 +167,24 @@ struct Task {
     named: Vec<u32>,
 }
 
+fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
+    let config: Config = recipe.config(budget)?;
+    let graph = Graph::open(&config.graph)?;
+    let data = vec![format!("{} {}", config.graph, graph.fingerprint())];
+    let task = Task::new(config, graph);
+    let arms = [
+        ("adjacency", "the classifier reads rows of the adjacency matrix", Arm::Adjacency),
+        ("deepwalk", "it reads coordinates learned on walks", Arm::Walks),
+    ];
+    Ok(Claim::of(json!(task.config), data, task, arms, Task::run))
+}
+
 impl Task {
+    fn new(config: Config, graph: Graph) -> Self {
+        let named = (0..).zip(&graph.labels).filter(|(_, l)| l.is_some()).map(|(v, _)| v).collect();
+        Self { config, graph, named }
+    }
+
     fn label(&self, v: u32) -> u32 {
         self.graph.labels[v as usize].unwrap_or(0)
     }
@@ -215,20 +230,19 @@ impl Task {
         (columns.len().max(1), values)
     }
 
-    fn walks(&self, ctx: &mut Context) -> Result<Metrics, Error> {
-        let passes = u32::try_from(ctx.length(self.config.passes, 1)).unwrap_or(u32::MAX);
+    fn run(&self, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
         let seed = ctx.seed;
+        if arm == Arm::Adjacency {
+            return Ok(report(self.judge(seed, |of, known| self.adjacency(of, known))?));
+        }
+        let passes = u32::try_from(ctx.length(self.config.passes, 1)).unwrap_or(u32::MAX);
         let model = embed(&self.graph, &self.config, seed, passes, &mut || ctx.go_on())?;
         let rows = |of: &[u32], _: &[u32]| (model.width, of.iter().flat_map(|v| model.row(*v)).copied().collect());
-        let mut metrics = report(self.judge(seed, rows)?);
-        if ctx.shown() {
-            metrics.pictures.push(self.picture(&model)?);
-        }
-        Ok(metrics)
+        report(self.judge(seed, rows)?).showing(ctx, || self.pictures(&model))
     }
 
     /// Cosines between vertices, sorted by label: communities are bright squares on the diagonal.
-    fn picture(&self, model: &SkipGram) -> Result<Picture, Error> {
+    fn pictures(&self, model: &Model) -> Result<Vec<Picture>, Error> {
         const SIDE: usize = 256;
         let mut shown: Vec<u32> = self.named.iter().step_by(self.named.len().div_ceil(SIDE).max(1)).copied().collect();
         shown.sort_by_key(|v| (self.label(*v), *v));
@@ -236,31 +250,12 @@ impl Task {
         let x = Tensor::stack(&rows, 0);
         let x = &x / x.square().sum_dim_intlist([1_i64].as_slice(), true, tch::Kind::Float).sqrt().clamp_min(1e-12);
         let cosines = x.mm(&x.tr()).unsqueeze(0).unsqueeze(0).repeat([1, 3, 1, 1]); // [1, 3, N, N]
-        Picture::rows("cosines between vertices, sorted by label; white is 1, black is -1", &[cosines])
+        Ok(vec![Picture::rows("cosines between vertices, sorted by label; white is 1, black is -1", &[cosines])?])
     }
 }
 
 fn report([micro, macro_]: [f64; 2]) -> Metrics {
     Metrics::new([("micro_f1", micro), ("macro_f1", macro_)])
-}
-
-fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
-    let config: Config = recipe.config(budget)?;
-    let graph = Graph::open(&config.graph)?;
-    let named = (0..).zip(&graph.labels).filter(|(_, l)| l.is_some()).map(|(v, _)| v).collect();
-    let (settings, data) = (json!(config), vec![format!("{} {}", config.graph, graph.fingerprint())]);
-    let task = Arc::new(Task { config, graph, named });
-    let other = task.clone();
-    Ok(Claim {
-        config: settings,
-        data,
-        arms: vec![
-            Arm::new("adjacency", "the classifier reads rows of the adjacency matrix", move |ctx| {
-                Ok(report(task.judge(ctx.seed, |of, known| task.adjacency(of, known))?))
-            }),
-            Arm::new("deepwalk", "it reads coordinates learned on walks", move |ctx| other.walks(ctx)),
-        ],
-    })
 }
 
 #[cfg(test)]
@@ -273,23 +268,27 @@ mod tests {
         Config { graph: "blocks".into(), passes: 3, length: 20, width: 16, splits: 2, ..Config::default() }
     }
 
-    fn task(config: Config, graph: Graph) -> Task {
-        let named = (0..).take(graph.vertices()).collect();
-        Task { config, graph, named }
-    }
-
-    fn rough(counts: &[u64]) -> SkipGram {
-        let mut m = SkipGram::new(counts, 6, 3);
+    fn rough(counts: &[u64]) -> Model {
+        let mut m = Model::new(counts, 6, 3);
         m.psi.iter_mut().enumerate().for_each(|(i, p)| *p = (i as f32 * 0.7).sin());
         m.phi.iter_mut().enumerate().for_each(|(i, p)| *p = (i as f32 * 1.3).cos());
         m
+    }
+
+    /// ln P(u | Phi(v)) (eq. 5).
+    fn log_prob(m: &Model, v: u32, u: u32) -> f32 {
+        let along = |(b, left): &(u32, bool)| {
+            let x = dot(m.row(v), &m.psi[*b as usize * m.width..][..m.width]);
+            sigmoid(if *left { x } else { -x }).ln()
+        };
+        m.paths[u as usize].iter().map(along).sum()
     }
 
     #[test]
     fn probabilities_over_the_tree_sum_to_one() {
         let m = rough(&[5, 1, 1, 8, 2, 2, 9]);
         for v in 0..7 {
-            let sum: f32 = (0..7).map(|u| m.log_prob(v, u).exp()).sum();
+            let sum: f32 = (0..7).map(|u| log_prob(&m, v, u).exp()).sum();
             assert!((sum - 1.0).abs() < 1e-5, "{sum}");
         }
     }
@@ -300,11 +299,11 @@ mod tests {
         let (v, u, lr, h) = (1, 4, 1e-3_f32, 1e-2_f32);
         let (before, mut after) = (rough(&counts), rough(&counts));
         after.learn(v, u, lr, &mut [0.0; 6]);
-        let slope = |change: &dyn Fn(&mut SkipGram, f32)| {
+        let slope = |change: &dyn Fn(&mut Model, f32)| {
             let at = |d| {
                 let mut m = rough(&counts);
                 change(&mut m, d);
-                m.log_prob(v, u)
+                log_prob(&m, v, u)
             };
             (at(h) - at(-h)) / (2.0 * h)
         };
@@ -333,17 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn walks_find_communities_and_a_seed_decides_everything() {
-        let t = task(small(), Graph::open("blocks").unwrap());
-        let once = || try_run(|ctx| t.walks(ctx), 0, &mut Silent).unwrap();
-        let (a, b) = (once(), once());
-        assert_eq!(a, b);
-        assert!(a.get("micro_f1").unwrap() > 0.5, "{:?} of seven communities", a.values);
+    fn adjacency_gives_the_rows_of_the_graph() {
+        let t = Task::new(small(), Graph::new("g", &[[0, 1], [1, 2], [2, 3]], vec![Some(0); 4]).unwrap());
+        assert_eq!(t.adjacency(&[1, 3], &[0, 3]), (2, vec![0.0, 1.0, 0.0, 1.0])); // columns 1 and 2
     }
 
     #[test]
-    fn adjacency_gives_the_rows_of_the_graph() {
-        let t = task(small(), Graph::new("g", &[[0, 1], [1, 2], [2, 3]], vec![Some(0); 4]).unwrap());
-        assert_eq!(t.adjacency(&[1, 3], &[0, 3]), (2, vec![0.0, 1.0, 0.0, 1.0])); // columns 1 and 2
+    fn walks_find_communities_and_a_seed_decides_everything() {
+        let t = Task::new(small(), Graph::open("blocks").unwrap());
+        let once = || try_run(|ctx| t.run(ctx, Arm::Walks), 0, &mut Silent).unwrap();
+        let (a, b) = (once(), once());
+        assert_eq!(a, b);
+        assert!(a.get("micro_f1").unwrap() > 0.5, "{:?} of seven communities", a.values);
     }
 }

@@ -24,7 +24,7 @@ use pentimento_core::{
     At, Batch, Condition, Draw, Draws, Learner, Network, Noise, Objective, Params, SingleLoss, Stream, Terms, Trained,
 };
 use pentimento_data::detect::{Detector, Found};
-use pentimento_data::scenes::{Scene, Scenes, ScenesConfig};
+use pentimento_data::scenes::{self, Scene, Scenes, ScenesConfig};
 use pentimento_data::{Dataset, Open, sprites::Shape};
 use pentimento_diffusion::{
     Clipped, Composed, DiffusionLoss, Grid, LossConfig, Parametrised, Path, Prediction, Sampler, Spread, Term, Walk,
@@ -143,6 +143,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    fn learner(&self, shape: [i64; 3], device: Device, seed: u64) -> Result<SingleLoss<Model>, Error> {
+        let (params, words) = (Params::new(device, seed), Words::of(&self.world));
+        let (root, width) = (params.root(), words.width());
+        let network: Box<dyn Network> = match self.hearing {
+            Hearing::Embedded => self.network.build(&root, shape, width)?,
+            Hearing::Mapped => Box::new(Mapped::new(&self.network, &root, shape, (width, RADIUS))?),
+        };
+        let denoiser = Parametrised::new(network, self.path, self.prediction);
+        let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
+        let loss = DiffusionLoss::new(denoiser, params, loss);
+        Ok(SingleLoss::new(Model { config: self.clone(), words, shape, loss }, Kind::Float))
+    }
+}
+
 impl Trainable for Config {
     fn data(&self) -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Scenes::new(self.world.clone())?))
@@ -158,20 +173,8 @@ impl Trainable for Config {
     }
 }
 
-impl Config {
-    fn learner(&self, shape: [i64; 3], device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {
-        let (params, words) = (Params::new(device, seed), Words::of(&self.world));
-        let (root, width) = (params.root(), words.width());
-        let network: Box<dyn Network> = match self.hearing {
-            Hearing::Embedded => self.network.build(&root, shape, width)?,
-            Hearing::Mapped => Box::new(Mapped::new(&self.network, &root, shape, (width, RADIUS))?),
-        };
-        let denoiser = Parametrised::new(network, self.path, self.prediction);
-        let loss = LossConfig { spread: Spread::Stratified, ..LossConfig::default() };
-        let loss = DiffusionLoss::new(denoiser, params, loss);
-        Ok(SingleLoss::new(Captioned { config: self.clone(), words, shape, loss }, Kind::Float))
-    }
-}
+/// Of the bump that marks a place on a map, where the picture spans [-1, 1].
+const RADIUS: f64 = 0.2;
 
 /// Captions (told, x, y, colours): a one with coordinates in [-1, 1], or a one at the colour. Zeros say nothing.
 #[derive(Clone, Copy, Debug)]
@@ -206,19 +209,16 @@ impl Words {
 }
 
 /// The diffusion loss under captions, each of which tells one thing of one object of a scene.
-struct Captioned {
+struct Model {
     config: Config,
     words: Words,
     shape: [i64; 3],
     loss: DiffusionLoss,
 }
 
-impl Captioned {
+impl Model {
     /// `[B, D]`; what each tells is drawn by the sample's running number.
     fn captions(&self, batch: &Batch, seed: u64) -> Tensor {
-        /// Columns of the factors.
-        const COLOUR: i64 = 1;
-        const PLACE: i64 = 4;
         let Some(factors) = &batch.factors else { panic!("scenes without factors") };
         let Config { silent, colours, .. } = self.config;
         let (mut place, mut colour) = (Vec::new(), Vec::new());
@@ -230,12 +230,25 @@ impl Captioned {
             colour.push(f32::from(u8::from(spoken && of_colour)));
         }
         let mask = |v: &[f32]| Tensor::from_slice(v).to_device(factors.device()).unsqueeze(1);
-        let numbers = factors.select(1, COLOUR).to_kind(Kind::Int64);
-        self.words.places(&factors.narrow(1, PLACE, 2)) * mask(&place) + self.words.colours(&numbers) * mask(&colour)
+        let numbers = factors.select(1, scenes::COLOUR).to_kind(Kind::Int64);
+        self.words.places(&factors.narrow(1, scenes::CENTRE, 2)) * mask(&place)
+            + self.words.colours(&numbers) * mask(&colour)
+    }
+
+    /// Pictures under weighted captions, `[N, C, H, W]`.
+    fn compose(&self, noise: &Noise, terms: Vec<Term>) -> Tensor {
+        let (c, device) = (&self.config, self.loss.params().device());
+        // As many words of silence as are asked for at once.
+        let said = terms.iter().filter_map(|t| t.condition.c.as_ref()).map(|c| c.size()[1]).max();
+        let width = said.unwrap_or(self.words.width());
+        let silence = Condition::vectors(Tensor::zeros([noise.rows(), width], (Kind::Float, device)));
+        let composed = Clipped::new(Composed::new(self.loss.denoiser(), terms), 1.0);
+        let (step, levels) = (c.sampler.step(), c.grid.levels(&c.path, c.steps));
+        Walk { step: step.as_ref(), levels: &levels, noise }.draw(&composed, &self.shape, device, &silence)
     }
 }
 
-impl Objective for Captioned {
+impl Objective for Model {
     fn loss(&self, batch: &Batch, at: &At) -> Terms {
         let c = Condition::vectors(self.captions(batch, at.seed));
         Terms::one("diffusion", self.loss.per_sample_under(batch, &c, &mut |_, _| {}).mean(None::<Kind>))
@@ -251,36 +264,19 @@ impl Objective for Captioned {
     }
 }
 
-impl Trained for Captioned {
+impl Trained for Model {
     /// Scenes without a caption.
     fn generate(&self, noise: &Noise, _: &Condition) -> Option<Tensor> {
         Some(self.compose(noise, Vec::new()))
     }
 }
 
-impl Captioned {
-    /// Pictures under weighted captions, `[N, C, H, W]`.
-    fn compose(&self, noise: &Noise, terms: Vec<Term>) -> Tensor {
-        let (c, device) = (&self.config, self.loss.params().device());
-        // As many words of silence as are asked for at once.
-        let said = terms.iter().filter_map(|t| t.condition.c.as_ref()).map(|c| c.size()[1]).max();
-        let width = said.unwrap_or(self.words.width());
-        let silence = Condition::vectors(Tensor::zeros([noise.rows(), width], (Kind::Float, device)));
-        let composed = Clipped::new(Composed::new(self.loss.denoiser(), terms), 1.0);
-        let (step, levels) = (c.sampler.step(), c.grid.levels(&c.path, c.steps));
-        Walk { step: step.as_ref(), levels: &levels, noise }.draw(&composed, &self.shape, device, &silence)
-    }
-}
-
 /// Pictures to look at.
 const SHOWN: usize = 10;
 
-/// Of the bump that marks a place on a map, where the picture spans [-1, 1].
-const RADIUS: f64 = 0.2;
-
 /// What an arm asks of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asking {
+enum Arm {
     /// Nothing.
     Nothing,
     /// The first caption alone.
@@ -307,19 +303,14 @@ struct Task {
     detector: Detector,
 }
 
-/// (k + 1/2) / (n + 1): a share with a logarithm.
-fn share(hits: usize, of: usize) -> f64 {
-    (hits as f64 + 0.5) / (of as f64 + 1.0)
-}
-
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let task = Task::new(recipe.config(budget)?)?;
     let arms = [
-        ("unconditional", "no caption", Asking::Nothing),
-        ("first", "the first caption, guided", Asking::First),
-        ("together", "all captions in one condition, guided", Asking::Together),
-        ("conjunction", "all captions, composed", Asking::Conjunction),
-        ("negation", "a colour, with a negative weight", Asking::Not),
+        ("unconditional", "no caption", Arm::Nothing),
+        ("first", "the first caption, guided", Arm::First),
+        ("together", "all captions in one condition, guided", Arm::Together),
+        ("conjunction", "all captions, composed", Arm::Conjunction),
+        ("negation", "a colour, with a negative weight", Arm::Not),
     ];
     Ok(Claim::of(json!(task.config), vec![task.world.fingerprint()], task, arms, Task::run))
 }
@@ -331,12 +322,12 @@ impl Task {
         Ok(Self { config, world, words, detector })
     }
 
-    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Captioned>, Error> {
+    fn learner(&self, device: Device, seed: u64) -> Result<SingleLoss<Model>, Error> {
         self.config.learner(self.world.size(), device, seed)
     }
 
     /// The model of a seed, trained once for all arms.
-    fn model(&self, ctx: &mut Context) -> Result<Captioned, Error> {
+    fn model(&self, ctx: &mut Context) -> Result<Model, Error> {
         let (c, learner) = (&self.config, self.learner(ctx.device, ctx.seed)?);
         let taught = json!([c.world, c.hearing, c.silent, c.colours, c.network, c.path, c.prediction]);
         let data: Arc<dyn Dataset> = self.world.clone();
@@ -382,7 +373,7 @@ impl Task {
     fn draw(
         &self,
         ctx: &mut Context,
-        model: &Captioned,
+        model: &Model,
         samples: std::ops::Range<u64>,
         asked: &[(f64, Tensor)],
     ) -> Result<Tensor, Error> {
@@ -419,16 +410,16 @@ impl Task {
     fn answer(
         &self,
         ctx: &mut Context,
-        model: &Captioned,
-        (asking, weight): (Asking, f64),
+        model: &Model,
+        (arm, weight): (Arm, f64),
         (requests, first): (&[Request], u64),
     ) -> Result<Tensor, Error> {
         let captions = self.captions(requests, ctx.device);
-        let asked: Vec<(f64, Tensor)> = match asking {
-            Asking::First => captions.into_iter().take(1).map(|c| (weight, c)).collect(),
-            Asking::Together => vec![(weight, self.together(&captions))],
-            Asking::Conjunction => captions.into_iter().map(|c| (weight, c)).collect(),
-            Asking::Nothing | Asking::Not => Vec::new(),
+        let asked: Vec<(f64, Tensor)> = match arm {
+            Arm::First => captions.into_iter().take(1).map(|c| (weight, c)).collect(),
+            Arm::Together => vec![(weight, self.together(&captions))],
+            Arm::Conjunction => captions.into_iter().map(|c| (weight, c)).collect(),
+            Arm::Nothing | Arm::Not => Vec::new(),
         };
         self.draw(ctx, model, first..first + requests.len() as u64, &asked)
     }
@@ -437,69 +428,6 @@ impl Task {
     fn accuracy(&self, pictures: &Tensor, requests: &[Request]) -> f64 {
         let seen = self.look(pictures);
         share(seen.iter().zip(requests).filter(|(f, r)| self.fulfilled(f, r)).count(), requests.len())
-    }
-
-    fn run(&self, ctx: &mut Context, asking: Asking) -> Result<Metrics, Error> {
-        let model = self.model(ctx)?;
-        match asking {
-            Asking::First | Asking::Together | Asking::Conjunction => self.place(ctx, &model, asking),
-            Asking::Nothing | Asking::Not => self.exclude(ctx, &model, asking),
-        }
-    }
-
-    /// Asks for two and three places at the weight that does best on other requests for two.
-    fn place(&self, ctx: &mut Context, model: &Captioned, asking: Asking) -> Result<Metrics, Error> {
-        let c = &self.config;
-        let [n, trial] = [c.pictures, c.trial].map(|n| ctx.length(n, 1));
-        let others = self.requests(2, c.pictures, trial)?;
-        let weight = ctx.choose(&c.weights, |ctx, weight| {
-            let x = self.answer(ctx, model, (asking, weight), (&others, c.pictures))?;
-            Ok(self.accuracy(&x, &others))
-        })?;
-        let mut metrics = Metrics::new([("weight", weight)]);
-        for (places, name) in [(1, "accuracy_of_one"), (2, "accuracy"), (3, "accuracy_of_three")] {
-            let requests = self.requests(places, 0, n)?;
-            let x = self.answer(ctx, model, (asking, weight), (&requests, 0))?;
-            metrics.values.push((name.into(), self.accuracy(&x, &requests)));
-            metrics.values.push((format!("objects_of_{places}"), self.objects(&x)));
-            if ctx.shown() && asking == Asking::Conjunction && places > 1 {
-                let shown = &requests[..requests.len().min(SHOWN)];
-                let told = self.answer(ctx, model, (Asking::Together, weight), (shown, 0))?;
-                let rows = [self.rendered(shown), told, x.narrow(0, 0, x.size()[0].min(SHOWN as i64))];
-                metrics
-                    .pictures
-                    .push(Picture::rows("objects at the places; captions told together; their conjunction", &rows)?);
-            }
-        }
-        Ok(metrics)
-    }
-
-    /// Draws without a caption, or away from one colour for each picture, and counts where it is seen.
-    fn exclude(&self, ctx: &mut Context, model: &Captioned, asking: Asking) -> Result<Metrics, Error> {
-        let c = &self.config;
-        let n = ctx.length(c.pictures, 1);
-        let k = u64::try_from(self.words.colours).unwrap_or(1);
-        let colours: Vec<i64> = (0..n).map(|i| i64::try_from(i % k).unwrap_or(0)).collect();
-        let captions = self.words.colours(&Tensor::from_slice(&colours).to_device(ctx.device));
-        let asked = if asking == Asking::Not { vec![(-c.negation, captions)] } else { Vec::new() };
-        let x = self.draw(ctx, model, 0..n, &asked)?;
-        let seen = self.look(&x);
-        let named = |(found, &k): (&Vec<Found>, &i64)| found.iter().any(|f| i64::try_from(f.colour) == Ok(k));
-        let hits = seen.iter().zip(&colours).filter(|&p| named(p)).count();
-        let mut metrics = Metrics::new([("excluded", share(hits, seen.len())), ("objects", self.objects(&x))]);
-        if asking == Asking::Nothing {
-            let requests = self.requests(2, 0, n)?;
-            let scenes = self.rendered(&requests);
-            metrics.values.push(("accuracy".into(), self.accuracy(&x, &requests)));
-            metrics.values.push(("judge_right".into(), self.accuracy(&scenes, &requests)));
-            metrics.values.push(("judge_wrong".into(), self.accuracy(&scenes.roll([1], [0]), &requests)));
-        } else if ctx.shown() {
-            let few = i64::try_from(n).unwrap_or(i64::MAX).min(SHOWN as i64);
-            let free = self.draw(ctx, model, 0..n.min(SHOWN as u64), &[])?;
-            let caption = format!("without a caption; away from, in turn, {}", c.world.colours.join(", "));
-            metrics.pictures.push(Picture::rows(&caption, &[free, x.narrow(0, 0, few)])?);
-        }
-        Ok(metrics)
     }
 
     /// Objects in a picture, on average.
@@ -518,27 +446,96 @@ impl Task {
         }
         Tensor::from_slice(&values).view([-1, c, h, w])
     }
+
+    /// Asks for two and three places at the weight that does best on other requests for two.
+    fn place(&self, ctx: &mut Context, model: &Model, arm: Arm) -> Result<Metrics, Error> {
+        let c = &self.config;
+        let [n, trial] = [c.pictures, c.trial].map(|n| ctx.length(n, 1));
+        let others = self.requests(2, c.pictures, trial)?;
+        let weight = ctx.choose(&c.weights, |ctx, weight| {
+            let x = self.answer(ctx, model, (arm, weight), (&others, c.pictures))?;
+            Ok(self.accuracy(&x, &others))
+        })?;
+        let mut metrics = Metrics::new([("weight", weight)]);
+        for (places, name) in [(1, "accuracy_of_one"), (2, "accuracy"), (3, "accuracy_of_three")] {
+            let requests = self.requests(places, 0, n)?;
+            let x = self.answer(ctx, model, (arm, weight), (&requests, 0))?;
+            metrics.values.push((name.into(), self.accuracy(&x, &requests)));
+            metrics.values.push((format!("objects_of_{places}"), self.objects(&x)));
+            if ctx.shown() && arm == Arm::Conjunction && places > 1 {
+                let shown = &requests[..requests.len().min(SHOWN)];
+                let told = self.answer(ctx, model, (Arm::Together, weight), (shown, 0))?;
+                let rows = [self.rendered(shown), told, x.narrow(0, 0, x.size()[0].min(SHOWN as i64))];
+                metrics
+                    .pictures
+                    .push(Picture::rows("objects at the places; captions told together; their conjunction", &rows)?);
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// Draws without a caption, or away from one colour for each picture, and counts where it is seen.
+    fn exclude(&self, ctx: &mut Context, model: &Model, arm: Arm) -> Result<Metrics, Error> {
+        let c = &self.config;
+        let n = ctx.length(c.pictures, 1);
+        let k = u64::try_from(self.words.colours).unwrap_or(1);
+        let colours: Vec<i64> = (0..n).map(|i| i64::try_from(i % k).unwrap_or(0)).collect();
+        let captions = self.words.colours(&Tensor::from_slice(&colours).to_device(ctx.device));
+        let asked = if arm == Arm::Not { vec![(-c.negation, captions)] } else { Vec::new() };
+        let x = self.draw(ctx, model, 0..n, &asked)?;
+        let seen = self.look(&x);
+        let named = |(found, &k): (&Vec<Found>, &i64)| found.iter().any(|f| i64::try_from(f.colour) == Ok(k));
+        let hits = seen.iter().zip(&colours).filter(|&p| named(p)).count();
+        let mut metrics = Metrics::new([("excluded", share(hits, seen.len())), ("objects", self.objects(&x))]);
+        if arm == Arm::Nothing {
+            let requests = self.requests(2, 0, n)?;
+            let scenes = self.rendered(&requests);
+            metrics.values.push(("accuracy".into(), self.accuracy(&x, &requests)));
+            metrics.values.push(("judge_right".into(), self.accuracy(&scenes, &requests)));
+            metrics.values.push(("judge_wrong".into(), self.accuracy(&scenes.roll([1], [0]), &requests)));
+        } else if ctx.shown() {
+            let few = i64::try_from(n).unwrap_or(i64::MAX).min(SHOWN as i64);
+            let free = self.draw(ctx, model, 0..n.min(SHOWN as u64), &[])?;
+            let caption = format!("without a caption; away from, in turn, {}", c.world.colours.join(", "));
+            metrics.pictures.push(Picture::rows(&caption, &[free, x.narrow(0, 0, few)])?);
+        }
+        Ok(metrics)
+    }
+
+    fn run(&self, ctx: &mut Context, arm: Arm) -> Result<Metrics, Error> {
+        let model = self.model(ctx)?;
+        match arm {
+            Arm::First | Arm::Together | Arm::Conjunction => self.place(ctx, &model, arm),
+            Arm::Nothing | Arm::Not => self.exclude(ctx, &model, arm),
+        }
+    }
+}
+
+/// (k + 1/2) / (n + 1): a share with a logarithm.
+fn share(hits: usize, of: usize) -> f64 {
+    (hits as f64 + 0.5) / (of as f64 + 1.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Case, try_run, try_step};
+    use pentimento_claims::{try_run, try_step};
+    use pentimento_core::exact::{gap, value};
     use pentimento_data::gather;
     use pentimento_nn::open_gates;
     use pentimento_train::Silent;
 
-    fn tiny() -> Task {
+    fn small() -> Config {
         let world = ScenesConfig { px: 16, size: [0.14, 0.16], objects: [1, 2], ..Config::default().world };
         let unet = UnetConfig { channels: Some(16), mult: Some(vec![1.0, 2.0]), groups: Some(4), ..Default::default() };
         let network = NetworkConfig::Unet(UnetConfig { blocks: Some(1), ..unet });
-        let small = Config { world, network, images: 3_200, batch: 16, lr: 4e-3, steps: 6, ..Config::default() };
-        let fewer = Config { pictures: 12, trial: 4, weights: vec![1.0, 2.0], ..small };
-        Task::new(Config { apart: 0.45, tolerance: 0.15, ..fewer }).unwrap()
+        let sizes = Config { world, network, images: 3_200, batch: 16, lr: 4e-3, steps: 6, ..Config::default() };
+        let fewer = Config { pictures: 12, trial: 4, weights: vec![1.0, 2.0], ..sizes };
+        Config { apart: 0.45, tolerance: 0.15, ..fewer }
     }
 
-    fn gap(a: &Tensor, b: &Tensor) -> f64 {
-        (a - b).abs().max().double_value(&[])
+    fn task() -> Task {
+        Task::new(small()).unwrap()
     }
 
     fn scenes(task: &Task, n: u64) -> Batch {
@@ -555,7 +552,7 @@ mod tests {
         );
         let mean = at([0.2, 0.9, 0.6, 0.1]).mean_dim(0, false, Kind::Double);
         assert!(gap(&mean, &at([0.4, 0.5, 0.4, 0.5]).get(0)) < 1e-12);
-        let (task, captions) = (tiny(), [at([0.5, 0.5, 0.0, 1.0]), at([0.1, 0.2, 0.3, 0.4])]);
+        let (task, captions) = (task(), [at([0.5, 0.5, 0.0, 1.0]), at([0.1, 0.2, 0.3, 0.4])]);
         let embedded = Config { hearing: Hearing::Embedded, ..task.config.clone() };
         assert_eq!(task.together(&captions), Tensor::cat(&captions, 1));
         let mean = Task::new(embedded).unwrap().together(&captions);
@@ -565,22 +562,22 @@ mod tests {
     /// Silence, a colour or a place, in the shares that were asked for; by running numbers, so that parts say what the whole says.
     #[test]
     fn a_caption_tells_one_thing_of_one_object() {
-        let task = tiny();
-        let captioned = task.learner(Device::Cpu, 1).unwrap().into_objective();
+        let task = task();
+        let model = task.learner(Device::Cpu, 1).unwrap().into_objective();
         let batch = scenes(&task, 2000);
-        let c = captioned.captions(&batch, 5);
+        let c = model.captions(&batch, 5);
         let place = c.select(1, 0); // the one before coordinates
         let colour = c.narrow(1, Words::PLACE, 6).sum_dim_intlist(1, false, Kind::Float);
-        assert!((&place * &colour).sum(Kind::Float).double_value(&[]) == 0.0);
-        let share = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);
+        assert!(value(&(&place * &colour).sum(Kind::Float)) == 0.0);
+        let share = |t: &Tensor| value(&t.mean(Kind::Double));
         assert!((share(&place) - 0.9 * 0.75).abs() < 0.04 && (share(&colour) - 0.9 * 0.25).abs() < 0.04);
         let silent = c.abs().sum_dim_intlist(1, false, Kind::Float).eq(0.0).to_kind(Kind::Float);
         assert!((share(&silent) - 0.1).abs() < 0.03);
-        assert_eq!(captioned.captions(&batch.slice(700, 720), 5), c.narrow(0, 700, 20));
+        assert_eq!(model.captions(&batch.slice(700, 720), 5), c.narrow(0, 700, 20));
         let factors = batch.factors.unwrap();
         let true_of = |row: i64| {
-            let x = 2.0 * factors.double_value(&[row, 4]) - 1.0;
-            let k = factors.double_value(&[row, 1]) as i64;
+            let x = 2.0 * factors.double_value(&[row, scenes::CENTRE]) - 1.0;
+            let k = factors.double_value(&[row, scenes::COLOUR]) as i64;
             let told = c.double_value(&[row, 1]);
             (place.double_value(&[row]) == 0.0 || (told - x).abs() < 1e-6)
                 && (colour.double_value(&[row]) == 0.0 || c.double_value(&[row, Words::PLACE + k]) == 1.0)
@@ -608,17 +605,16 @@ mod tests {
     /// and a weight of zero is not to ask.
     #[test]
     fn pictures_compose_as_their_captions() {
-        let task = tiny();
+        let task = task();
         try_run(
             |ctx| {
-                let captioned = task.learner(ctx.device, 3)?.into_objective();
-                open_gates(captioned.loss.params(), 4);
-                let model = &captioned;
+                let model = task.learner(ctx.device, 3)?.into_objective();
+                open_gates(model.loss.params(), 4);
                 let requests = task.requests(2, 0, 3)?;
                 let [a, b] = task.captions(&requests, ctx.device).try_into().unwrap();
                 let mut draw = |asked: &[(f64, &Tensor)]| {
                     let asked: Vec<_> = asked.iter().map(|(w, t)| (*w, t.shallow_clone())).collect();
-                    task.draw(ctx, model, 0..3, &asked).unwrap()
+                    task.draw(ctx, &model, 0..3, &asked).unwrap()
                 };
                 let both = draw(&[(1.5, &a), (-0.5, &b)]);
                 assert!(gap(&both, &draw(&[(-0.5, &b), (1.5, &a)])) < 1e-3);
@@ -635,37 +631,33 @@ mod tests {
 
     #[test]
     fn every_arm_runs_at_a_toy_size_and_a_place_is_heard() {
-        let task = tiny();
+        let task = task();
         let run = |ctx: &mut Context| {
             let model = &task.model(ctx)?;
             let one = task.requests(1, 0, 30)?;
-            let mut asked = |asking| task.answer(ctx, model, (asking, 2.0), (&one, 0)).map(|x| task.accuracy(&x, &one));
-            let [free, told] = [asked(Asking::Nothing)?, asked(Asking::Conjunction)?];
+            let mut asked = |arm| task.answer(ctx, model, (arm, 2.0), (&one, 0)).map(|x| task.accuracy(&x, &one));
+            let [free, told] = [asked(Arm::Nothing)?, asked(Arm::Conjunction)?];
             let mut metrics = Metrics::new([("free", free), ("told", told)]);
-            for (asking, pictures) in [
-                (Asking::Nothing, 0),
-                (Asking::First, 0),
-                (Asking::Together, 0),
-                (Asking::Conjunction, 2),
-                (Asking::Not, 1),
-            ] {
-                let found = match asking {
-                    Asking::Nothing | Asking::Not => task.exclude(ctx, model, asking)?,
-                    _ => task.place(ctx, model, asking)?,
+            for (arm, pictures) in
+                [(Arm::Nothing, 0), (Arm::First, 0), (Arm::Together, 0), (Arm::Conjunction, 2), (Arm::Not, 1)]
+            {
+                let found = match arm {
+                    Arm::Nothing | Arm::Not => task.exclude(ctx, model, arm)?,
+                    _ => task.place(ctx, model, arm)?,
                 };
-                assert_eq!(found.pictures.len(), pictures, "{asking:?}");
+                assert_eq!(found.pictures.len(), pictures, "{arm:?}");
                 metrics.values.extend(found.values);
             }
             Ok(metrics)
         };
         let found = try_run(run, 0, &mut Silent).unwrap();
         assert!(found.values.iter().all(|(_, v)| v.is_finite()));
-        assert!(found.get("told").unwrap() > found.get("free").unwrap() + 0.2, "{found:?}");
+        assert!(found["told"] > found["free"] + 0.2, "{found:?}");
     }
 
     /// 224,779,782 weights of the released network, counted off its code, and six rows for colours; a step at a sixth of the width.
     #[test]
-    fn the_paper_scale_network_has_its_size_and_takes_a_step() {
+    fn the_paper_scale_model_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         let task = Task::new(config.clone()).unwrap();
         let cost = config.network.cost(task.world.size(), task.words.width()).unwrap();
@@ -678,11 +670,5 @@ mod tests {
         learner.draw().unwrap().draw(&mut host, 0);
         let [loss, moved] = try_step(&mut learner, &host.upload(Device::Cpu), task.config.lr);
         assert!(loss.is_finite() && moved > 0.0, "{loss}");
-    }
-
-    #[test]
-    fn the_recipe_and_the_card_are_whole() {
-        assert!(METHOD.card().unwrap().how.contains("eps_hat"));
-        assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 5);
     }
 }

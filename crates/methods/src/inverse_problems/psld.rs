@@ -21,6 +21,7 @@
 use pentimento_claims::{
     Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, settings,
 };
+use pentimento_core::exact::value;
 use pentimento_core::{At, Batch, Codec, Condition, Noise, Objective, Params, SingleLoss, Stream, Terms};
 use pentimento_data::{Dataset, Subset};
 use pentimento_diffusion::{
@@ -198,28 +199,11 @@ struct Restored {
     known: Option<Tensor>,
 }
 
-/// Mean distance of pairs in the judge's features: LPIPS on a single layer.
-fn distance(judge: &Judge, a: &Tensor, b: &Tensor) -> Result<f64, Error> {
-    let see = |x: &Tensor| -> Result<Pictures, Error> {
-        let seen = judge.look(x)?.features;
-        Ok(Pictures::new([seen.d(), 1, 1], seen.values().to_vec())?)
-    };
-    let (a, b) = (see(a)?, see(b)?);
-    let weights = vec![1.0; a.shape()[0]];
-    let found = lpips(&[Layer { a: &a, b: &b, weights: &weights }])?.values;
-    Ok(found.iter().sum::<f64>() / found.len() as f64)
-}
-
-/// Mean of absolute values under weights of 0 and 1 that broadcast to them.
-fn mean_where(values: &Tensor, weights: &Tensor) -> f64 {
-    let weights = weights.expand_as(values);
-    ((values.abs() * &weights).sum(Kind::Double) / weights.sum(Kind::Double)).double_value(&[])
-}
-
-/// Mean absolute error of the step in grey from a pixel that was known to a neighbour that was not, over both directions.
-fn seam(off: &Tensor, known: &Tensor) -> f64 {
-    let step = |t: &Tensor, axis| t.diff(1, axis, None::<&Tensor>, None::<&Tensor>);
-    [2, 3].map(|axis| mean_where(&step(off, axis), &step(known, axis).abs())).iter().sum::<f64>() * 0.5
+/// What the arms of a seed share.
+struct Tools {
+    judge: Judge,
+    prior: LatentLoss<GridCodec>,
+    held: Batch,
 }
 
 /// The configuration with its data.
@@ -229,13 +213,6 @@ struct Task {
     sets: Opened,
     /// What the judge learns from.
     apart: Arc<dyn Dataset>,
-}
-
-/// What the arms of a seed share.
-struct Tools {
-    judge: Judge,
-    prior: LatentLoss<GridCodec>,
-    held: Batch,
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -257,7 +234,7 @@ impl Task {
         if !fits || !shares || c.dps.is_empty() || c.dps.len() != c.psld.len() {
             let why =
                 format!("hole and block must fit {h} x {w} pixels, shares leave some, and arms choose from as many");
-            return Err(Error::Recipe { slug: METHOD.slug.into(), why });
+            return Err(METHOD.refused(why));
         }
         let part = |a, b| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(opened.train.clone(), KEY, a, b)) };
         let (apart, train) = (part(0.0, c.judge_share), part(c.judge_share, 1.0));
@@ -298,7 +275,7 @@ impl Task {
         let table = table(c.images, c.lr);
         let prior = ctx.trained_once("diffusion", &settings, prior, &learned, &table)?.into_objective();
         prior.params().freeze();
-        Ok(Tools { judge, prior, held: held.slice(0, c.validation.min(held.len())) })
+        Ok(Tools { judge, prior, held: held.head(c.validation) })
     }
 
     /// Damages pictures and restores them.
@@ -353,7 +330,7 @@ impl Task {
     fn run(&self, ctx: &mut Context, choice: &[[f64; 2]]) -> Result<Metrics, Error> {
         let tools = self.tools(ctx)?;
         let tests = shortened(ctx, &self.sets.tests(ctx.device)?);
-        let shown = |t: &Tensor| t.narrow(0, 0, t.size()[0].min(12));
+        let shown = |t: &Tensor| t.narrow(0, 0, t.size()[0].min(Picture::COLUMNS as i64));
         let (mut metrics, mut rows) = (Metrics::default(), vec![shown(&tests.x)]);
         for (name, damage) in [("box", Damage::Box), ("scattered", Damage::Scattered), ("blocks", Damage::Blocks)] {
             let [eta, gamma] = self.choose(ctx, &tools, damage, choice)?;
@@ -371,24 +348,46 @@ impl Task {
             put("_gamma", gamma);
             rows.extend([&restored.seen, &restored.x].map(shown));
         }
-        if ctx.shown() {
-            let caption =
-                "test pictures; a box missing, and filled; pixels missing, and filled; means of blocks, and resolved";
-            metrics.pictures.push(Picture::rows(caption, &rows)?);
-        }
-        Ok(metrics)
+        let caption =
+            "test pictures; a box missing, and filled; pixels missing, and filled; means of blocks, and resolved";
+        metrics.showing(ctx, || Ok(vec![Picture::rows(caption, &rows)?]))
     }
+}
+
+/// Mean distance of pairs in the judge's features: LPIPS on a single layer.
+fn distance(judge: &Judge, a: &Tensor, b: &Tensor) -> Result<f64, Error> {
+    let see = |x: &Tensor| -> Result<Pictures, Error> {
+        let seen = judge.look(x)?.features;
+        Ok(Pictures::new([seen.d(), 1, 1], seen.values().to_vec())?)
+    };
+    let (a, b) = (see(a)?, see(b)?);
+    let weights = vec![1.0; a.shape()[0]];
+    let found = lpips(&[Layer { a: &a, b: &b, weights: &weights }])?.values;
+    Ok(found.iter().sum::<f64>() / found.len() as f64)
+}
+
+/// Mean of absolute values under weights of 0 and 1 that broadcast to them.
+fn mean_where(values: &Tensor, weights: &Tensor) -> f64 {
+    let weights = weights.expand_as(values);
+    value(&((values.abs() * &weights).sum(Kind::Double) / weights.sum(Kind::Double)))
+}
+
+/// Mean absolute error of the step in grey from a pixel that was known to a neighbour that was not, over both directions.
+fn seam(off: &Tensor, known: &Tensor) -> f64 {
+    let step = |t: &Tensor, axis| t.diff(1, axis, None::<&Tensor>, None::<&Tensor>);
+    [2, 3].map(|axis| mean_where(&step(off, axis), &step(known, axis).abs())).iter().sum::<f64>() * 0.5
 }
 
 /// All of a batch in a run, a few of its pictures in an estimate: sampling is most of an arm's time.
 fn shortened(ctx: &Context, batch: &Batch) -> Batch {
-    batch.slice(0, usize::try_from(ctx.length(batch.len() as u64, 1)).unwrap_or(batch.len()))
+    batch.head(usize::try_from(ctx.length(batch.len() as u64, 1)).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{Case, noisy, try_run, try_step};
+    use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_core::exact::largest;
     use pentimento_core::noise::init_normal;
     use pentimento_core::{Denoised, Denoiser, HostBatch, Learner, Level};
     use pentimento_nn::UnetConfig;
@@ -397,16 +396,31 @@ mod tests {
 
     const CPU: Device = Device::Cpu;
 
+    fn small() -> Config {
+        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 40 };
+        let codec = GridCodecConfig { halvings: 1, hidden: 24, blocks: 1, latent: 2 };
+        let [patch, width, depth, heads] = [1, 32, 2, 2].map(Some);
+        let network = NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() });
+        let judge = JudgeConfig { width: 8, features: 16, images: 2500, batch: 50, lr: 5e-3 };
+        let trained = Config {
+            codec,
+            codec_images: 8000,
+            codec_lr: 4e-3,
+            images: 8000,
+            batch: 32,
+            lr: 3e-3,
+            ..Config::default()
+        };
+        let solved = Config { data, judge, network, steps: 20, hole: [4, 1], block: 2, ..trained };
+        Config { dps: vec![[0.1, 0.0], [0.4, 0.0]], psld: vec![[0.4, 0.1], [0.4, 0.3]], ..solved }
+    }
+
     fn draw(name: &str, size: &[i64]) -> Tensor {
         init_normal(4, name, size).to_kind(Kind::Double)
     }
 
     fn columns(name: &str, size: &[i64]) -> Tensor {
         Tensor::linalg_qr(&draw(name, size), "reduced").0
-    }
-
-    fn largest(t: &Tensor) -> f64 {
-        t.abs().max().double_value(&[])
     }
 
     /// D(z) = z D^T and E(x) = x E^T, bent by a sine where asked.
@@ -503,7 +517,7 @@ mod tests {
         let walk = Walk { step: &Steered::new(step.as_ref(), &energy), levels: &levels, noise: &noise };
         let start = walk.start(&truth.size(), CPU).to_kind(Kind::Double);
         let z = sample(&Normal, &walk, start, &Condition::none(), &mut |_| ());
-        ((codec.decode(&z) - &x).norm() / x.norm()).double_value(&[])
+        value(&((codec.decode(&z) - &x).norm() / x.norm()))
     }
 
     /// d = 32, k = 4, 8 coordinates kept. As many latents as dimensions of the data, and a perfect autoencoder: latent DPS recovers the
@@ -515,7 +529,7 @@ mod tests {
         let well = |width: i64, u: &Tensor| {
             let d = (0..).map(|i| columns(&format!("d{i}"), &[32, width]));
             let seen = |d: &Tensor| keeps().apply(&d.matmul(u).tr());
-            let least = |a: Tensor| a.matmul(&a.tr()).linalg_eigvalsh("L").min().double_value(&[]);
+            let least = |a: Tensor| value(&a.matmul(&a.tr()).linalg_eigvalsh("L").min());
             { d }.find(|d| least(seen(d)) > 0.06).unwrap()
         };
         let (truth, eye) = (draw("truth", &[1, 4]), Tensor::eye(4, (Kind::Double, CPU)));
@@ -538,12 +552,12 @@ mod tests {
         let (codec, mask, z) = (Lines { d, e, bent: true }, keeps(), draw("z", &[2, 5]));
         let y = mask.apply(&draw("y", &[2, 32]));
         let problem = Problem { codec: &codec, operator: &mask, y: &y };
-        let value = |z: &Tensor| problem.energy(z, [0.3, 0.8]).sum(Kind::Double);
+        let energy = |z: &Tensor| problem.energy(z, [0.3, 0.8]).sum(Kind::Double);
         let gradient = |f: &dyn Fn(&Tensor) -> Tensor| {
             let z = z.copy().set_requires_grad(true);
             Tensor::run_backward(&[f(&z)], &[&z], false, false)[0].copy()
         };
-        let found = gradient(&value);
+        let found = gradient(&energy);
         let target = codec.encode(&mask.replace(&codec.decode(&z), &y));
         let held = gradient(&|z| {
             let data = problem.misfit(&codec.decode(z)) * 0.3;
@@ -554,7 +568,7 @@ mod tests {
             let at = |by: f64| {
                 let moved = z.copy();
                 let _ = moved.view(-1).get(i).g_add_scalar_(by);
-                value(&moved).double_value(&[])
+                value(&energy(&moved))
             };
             let quotient = (at(h) - at(-h)) / (2.0 * h);
             assert!((quotient - found.view(-1).double_value(&[i])).abs() < 1e-8, "{i}: {quotient}");
@@ -575,47 +589,6 @@ mod tests {
         assert!((seam(&Tensor::cat(&colours, 1), &known) - 0.4).abs() < 1e-6);
     }
 
-    fn small() -> Config {
-        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 40 };
-        let codec = GridCodecConfig { halvings: 1, hidden: 24, blocks: 1, latent: 2 };
-        let [patch, width, depth, heads] = [1, 32, 2, 2].map(Some);
-        let network = NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() });
-        let judge = JudgeConfig { width: 8, features: 16, images: 2500, batch: 50, lr: 5e-3 };
-        let trained = Config {
-            codec,
-            codec_images: 8000,
-            codec_lr: 4e-3,
-            images: 8000,
-            batch: 32,
-            lr: 3e-3,
-            ..Config::default()
-        };
-        let solved = Config { data, judge, network, steps: 20, hole: [4, 1], block: 2, ..trained };
-        Config { dps: vec![[0.1, 0.0], [0.4, 0.0]], psld: vec![[0.4, 0.1], [0.4, 0.3]], ..solved }
-    }
-
-    /// Both arms come nearer to the truth than the same model that is told nothing, and choose among their own weights.
-    #[test]
-    fn both_arms_restore_at_a_toy_size() {
-        let (task, found) = (Task::new(small()).unwrap(), RefCell::new(Vec::new()));
-        let run = |ctx: &mut Context| {
-            for choice in [&vec![[0.0, 0.0]], &task.config.dps, &task.config.psld] {
-                found.borrow_mut().push(task.run(ctx, choice)?);
-            }
-            Ok(Metrics::default())
-        };
-        try_run(run, 0, &mut Silent).unwrap();
-        let [blind, dps, psld] = <[Metrics; 3]>::try_from(found.into_inner()).unwrap();
-        let get = |m: &Metrics, name: &str| m.get(name).unwrap();
-        for (arm, choice) in [(&dps, &task.config.dps), (&psld, &task.config.psld)] {
-            for (name, share) in [("box", 0.9), ("scattered", 0.8), ("blocks", 0.6)] {
-                assert!(get(arm, name) < share * get(&blind, name), "{name}: {:?} {:?}", arm.values, blind.values);
-            }
-            let chosen = [get(arm, "box_eta"), get(arm, "box_gamma")];
-            assert!(choice.contains(&chosen) && arm.pictures.len() == 1, "{chosen:?}");
-        }
-    }
-
     #[test]
     fn settings_that_do_not_fit_are_refused() {
         for wrong in [
@@ -625,6 +598,27 @@ mod tests {
         ] {
             let said = Task::new(wrong).err().unwrap().to_string();
             assert!(said.contains("8 x 8 pixels"), "{said}");
+        }
+    }
+
+    /// Both arms come nearer to the truth than the same model that is told nothing, and choose among their own weights.
+    #[test]
+    fn every_arm_restores_at_a_toy_size() {
+        let (task, found) = (Task::new(small()).unwrap(), RefCell::new(Vec::new()));
+        let run = |ctx: &mut Context| {
+            for choice in [&vec![[0.0, 0.0]], &task.config.dps, &task.config.psld] {
+                found.borrow_mut().push(task.run(ctx, choice)?);
+            }
+            Ok(Metrics::default())
+        };
+        try_run(run, 0, &mut Silent).unwrap();
+        let [blind, dps, psld] = <[Metrics; 3]>::try_from(found.into_inner()).unwrap();
+        for (arm, choice) in [(&dps, &task.config.dps), (&psld, &task.config.psld)] {
+            for (name, share) in [("box", 0.9), ("scattered", 0.8), ("blocks", 0.6)] {
+                assert!(arm[name] < share * blind[name], "{name}: {:?} {:?}", arm.values, blind.values);
+            }
+            let chosen = [arm["box_eta"], arm["box_gamma"]];
+            assert!(choice.contains(&chosen) && arm.pictures.len() == 1, "{chosen:?}");
         }
     }
 
@@ -650,15 +644,5 @@ mod tests {
         assert!(loss.is_finite() && moved > 0.0);
         let restored = task.restore(0, &prior.into_objective(), &batch, Damage::Blocks, task.config.psld[0]);
         assert!(restored.x.size() == batch.x.size() && largest(&restored.x) <= 1.0);
-    }
-
-    #[test]
-    fn the_recipe_and_the_card_are_whole() {
-        assert!(METHOD.card().unwrap().how.contains("(algorithm 2)"));
-        if Config::default().data.open().is_ok() {
-            assert_eq!(Case::new(&METHOD, Budget::Small).unwrap().claim.arms.len(), 2);
-        } else {
-            println!("skipped: the claim's own data, no data folder");
-        }
     }
 }

@@ -20,6 +20,7 @@ use pentimento_claims::{
     Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
     probe_codes, settings,
 };
+use pentimento_core::exact::unit_rows;
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms, Trained};
 use pentimento_data::Dataset;
@@ -110,6 +111,12 @@ impl Trainable for Config {
     }
 }
 
+/// 2 - 2 cos of rows, mean over the batch (eq. 2).
+fn distance(prediction: &Tensor, target: &Tensor) -> Tensor {
+    let cosine = Tensor::cosine_similarity(prediction, target, 1, 1e-8);
+    2.0 - cosine.mean(Kind::Float) * 2.0
+}
+
 /// Linear, batch normalisation, rectifier, linear: projector and predictor.
 struct Head {
     first: Linear,
@@ -161,20 +168,6 @@ struct Model {
     following: Ema,
     /// q; none in the ablation.
     predictor: Option<Head>,
-}
-
-/// 2 - 2 cos of rows, mean over the batch (eq. 2).
-fn distance(prediction: &Tensor, target: &Tensor) -> Tensor {
-    let cosine = Tensor::cosine_similarity(prediction, target, 1, 1e-8);
-    2.0 - cosine.mean(Kind::Float) * 2.0
-}
-
-/// What is left of a collapsed embedding: the mean over columns of the standard deviation of rows of length 1, times sqrt(D). It
-/// is 1 for rows that point everywhere and 0 for equal ones.
-fn spread(z: &Tensor) -> f64 {
-    let unit = z / z.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(1e-12);
-    let width = z.size()[1] as f64;
-    unit.std_dim([0].as_slice(), true, false).mean(Kind::Double).double_value(&[]) * width.sqrt()
 }
 
 impl Model {
@@ -239,8 +232,8 @@ impl Trained for Model {
 
 /// What an arm trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Training {
-    None,
+enum Arm {
+    Untrained,
     Whole,
     WithoutPredictor,
 }
@@ -249,35 +242,45 @@ fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.data.open()?;
     let arms = [
-        ("untrained", "the encoder as it is initialised", Training::None),
-        ("no-predictor", "q is the identity", Training::WithoutPredictor),
-        ("byol", "the whole method", Training::Whole),
+        ("untrained", "the encoder as it is initialised", Arm::Untrained),
+        ("no-predictor", "q is the identity", Arm::WithoutPredictor),
+        ("byol", "the whole method", Arm::Whole),
     ];
     Ok(Claim::on(config, sets, arms, run))
 }
 
-fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {
-    let mut model = Model::new(config, sets.shape(), training == Training::Whole, ctx.device, ctx.seed)?;
-    if training != Training::None {
+fn run(ctx: &mut Context, config: &Config, sets: &Opened, arm: Arm) -> Result<Metrics, Error> {
+    let mut model = Model::new(config, sets.shape(), arm == Arm::Whole, ctx.device, ctx.seed)?;
+    if arm != Arm::Untrained {
         ctx.train(&mut model, &sets.train, &config.table(), ctx.seed)?;
     }
     let _guard = tch::no_grad_guard();
     let ([fit, choose], tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
     let code = |b: &Batch| -> Result<_, Error> { Ok((model.trunk.encoder.forward(&b.x), labels(b)?)) };
     let judged = code(&tests)?;
-    let nearest =
-        ctx.shown().then(|| Picture::nearest("test pictures, and those nearest to each", &tests.x, &judged.0));
+    let codes = judged.0.shallow_clone();
     let found = probe_codes([code(&fit)?, code(&choose)?, judged])?;
     let spread = spread(&model.trunk.project(&tests.x));
-    let mut metrics = Metrics::new([("accuracy", found.score), ("spread", spread)]);
-    metrics.pictures.extend(nearest.transpose()?);
-    Ok(metrics)
+    Metrics::new([("accuracy", found.score), ("spread", spread)]).showing(ctx, || pictures(&tests, &codes))
+}
+
+/// What is left of a collapsed embedding: the mean over columns of the standard deviation of rows of length 1, times sqrt(D). It
+/// is 1 for rows that point everywhere and 0 for equal ones.
+fn spread(z: &Tensor) -> f64 {
+    let width = z.size()[1] as f64;
+    unit_rows(z).std_dim([0].as_slice(), true, false).mean(Kind::Double).double_value(&[]) * width.sqrt()
+}
+
+/// Test pictures, and under each those of the nearest codes.
+fn pictures(tests: &Batch, codes: &Tensor) -> Result<Vec<Picture>, Error> {
+    Ok(vec![Picture::nearest("test pictures, and those nearest to each", &tests.x, codes)?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_core::exact::{gap, value};
     use pentimento_train::Silent;
 
     fn small() -> Config {
@@ -289,10 +292,6 @@ mod tests {
 
     fn model(predicts: bool) -> Model {
         Model::new(&small(), [1, 8, 8], predicts, Device::Cpu, 3).unwrap()
-    }
-
-    fn value(t: &Tensor) -> f64 {
-        t.double_value(&[])
     }
 
     #[test]
@@ -314,13 +313,6 @@ mod tests {
         assert!(value(&model(true).loss(&x, &x)) > 0.1);
     }
 
-    #[test]
-    fn tau_rises_from_its_start_to_one() {
-        let c = small();
-        assert!((c.tau(0) - 0.99).abs() < 1e-12 && (c.tau(c.images) - 1.0).abs() < 1e-12);
-        assert!((c.tau(3000) - 0.995).abs() < 1e-12);
-    }
-
     /// No gradient reaches the target; after the step it has come its share of the way to the new weights, not to the old.
     #[test]
     fn the_target_follows_the_weights_after_the_step_and_nothing_else() {
@@ -333,10 +325,17 @@ mod tests {
             assert_eq!(xi.name, theta.name);
             assert!(!xi.tensor.grad().defined() && !xi.tensor.requires_grad());
             let want = old * 0.99 + &theta.tensor * 0.01;
-            assert!(value(&(want - &xi.tensor).abs().max()) < 1e-6, "{}", xi.name);
+            assert!(gap(&want, &xi.tensor) < 1e-6, "{}", xi.name);
         }
         let reached = |p: &pentimento_core::Param| p.tensor.grad().defined();
         assert!(online.iter().all(reached), "every weight of theta is reached");
+    }
+
+    #[test]
+    fn tau_rises_from_its_start_to_one() {
+        let c = small();
+        assert!((c.tau(0) - 0.99).abs() < 1e-12 && (c.tau(c.images) - 1.0).abs() < 1e-12);
+        assert!((c.tau(3000) - 0.995).abs() < 1e-12);
     }
 
     #[test]
@@ -351,10 +350,9 @@ mod tests {
         let config = small();
         let sets = config.data.open().unwrap();
         let of = |t| try_run(|ctx| run(ctx, &config, &sets, t), 0, &mut Silent).unwrap();
-        let [fresh, alone, whole] = [Training::None, Training::WithoutPredictor, Training::Whole].map(of);
-        let get = |m: &Metrics, name| m.get(name).unwrap();
-        assert!(get(&alone, "spread") < 0.7 * get(&whole, "spread"), "{fresh:?} {alone:?} {whole:?}");
-        assert!(get(&whole, "accuracy") > 0.6 && whole.pictures.len() == 1, "{whole:?}");
+        let [fresh, alone, whole] = [Arm::Untrained, Arm::WithoutPredictor, Arm::Whole].map(of);
+        assert!(alone["spread"] < 0.7 * whole["spread"], "{fresh:?} {alone:?} {whole:?}");
+        assert!(whole["accuracy"] > 0.6 && whole.pictures.len() == 1, "{whole:?}");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Config {
         }
         let want = format!("one row of samples, a multiple of {frame} and of more than {} frames", self.horizon);
         let why = format!("items of {shape:?}; must be {want}");
-        Err(Error::Recipe { slug: METHOD.slug.into(), why })
+        Err(METHOD.refused(why))
     }
 }
 
@@ -127,12 +127,23 @@ impl Trainable for Config {
         TrainTable::new(self.images, self.batch, middle(&self.rates))
     }
     fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
-        Ok(Box::new(Model::new(self, self.fitting(signature.input)?, Training::Contrast, device, seed)?))
+        Ok(Box::new(Model::new(self, self.fitting(signature.input)?, Arm::Contrast, device, seed)?))
     }
 }
 
+/// ln f_k of every anchor and every candidate, `[K, N, N]`, where N = B A: anchor i is c_t of one series at one of the times, candidate
+/// i the z_{t+k} that belongs to it.
+///
+/// `z`: `[B, T, Z]`, `c`: `[B, T, D]`, `w`: `[K, Z, D]`, `times`: `[A]`
+fn scores(z: &Tensor, c: &Tensor, w: &Tensor, times: &Tensor) -> Tensor {
+    let at = |of: &Tensor, times: &Tensor| of.index_select(1, times).flatten(0, 1);
+    let foretold = at(c, times).matmul(&w.transpose(1, 2)); // [K, N, Z]
+    let frames: Vec<Tensor> = (1..=w.size()[0]).map(|k| at(z, &(times + k))).collect();
+    foretold.matmul(&Tensor::stack(&frames, 0).transpose(1, 2))
+}
+
 /// What is asked of c_t.
-enum Task {
+enum Question {
     /// To know the K next frames among others: W, `[K, Z, D]`.
     Foretell(Tensor),
     /// To give back the samples of the last K frames: the baseline.
@@ -144,35 +155,27 @@ struct Model {
     params: Params,
     encoder: FrameEncoder,
     gru: Gru,
-    task: Task,
+    question: Question,
     /// Samples of a frame.
     frame: i64,
 }
 
-/// What an arm trains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Training {
-    None,
-    Autoencoder,
-    Contrast,
-}
-
 impl Model {
-    fn new(config: &Config, inputs: i64, training: Training, device: Device, seed: u64) -> Result<Self, Error> {
+    fn new(config: &Config, inputs: i64, arm: Arm, device: Device, seed: u64) -> Result<Self, Error> {
         let params = Params::new(device, seed);
         let root = params.root();
         let (k, z, d, frame) = (config.horizon, config.channels, config.context, FrameEncoder::frame(&config.convs)?);
         let encoder = FrameEncoder::new(&root.sub("encoder"), inputs, z, &config.convs)?;
         let gru = Gru::new(&root.sub("gru"), z, d);
-        let task = if training == Training::Autoencoder {
+        let question = if arm == Arm::Autoencoder {
             // One hidden layer, of the width that makes its matrices as large as all W_k.
             let outputs = k * frame * inputs;
             let widths = [d, (k * z * d).div_euclid(d + outputs).max(1), outputs];
-            Task::Recall(Mlp::new(&root.sub("decoder"), &widths, Activation::Relu, Init::Torch))
+            Question::Recall(Mlp::new(&root.sub("decoder"), &widths, Activation::Relu, Init::Torch))
         } else {
-            Task::Foretell(root.uniform("predictor", &[k, z, d], (d as f64).sqrt().recip()))
+            Question::Foretell(root.uniform("predictor", &[k, z, d], (d as f64).sqrt().recip()))
         };
-        Ok(Self { config: config.clone(), encoder, gru, task, params, frame })
+        Ok(Self { config: config.clone(), encoder, gru, question, params, frame })
     }
 
     /// z `[B, T, Z]` and c `[B, T, D]` of series `[B, C, 1, L]`.
@@ -194,9 +197,9 @@ impl Model {
         let [z, c] = self.read(x);
         let times = Tensor::from_slice(&self.times(seed, first, z.size()[1])).to_device(z.device());
         let k = self.config.horizon;
-        match &self.task {
-            Task::Foretell(w) => info_nce(&scores(&z, &c, w, &times)).mean_dim(1, false, Kind::Float),
-            Task::Recall(decoder) => {
+        match &self.question {
+            Question::Foretell(w) => info_nce(&scores(&z, &c, w, &times)).mean_dim(1, false, Kind::Float),
+            Question::Recall(decoder) => {
                 // Frames t .. t + K - 1, asked of the state after the last of them.
                 let past = x.squeeze_dim(2).unfold(2, k * self.frame, self.frame).index_select(2, &times); // [B, C, A, K frame]
                 let c = c.index_select(1, &(&times + (k - 1))).flatten(0, 1); // [B A, D]
@@ -218,17 +221,6 @@ impl Model {
         let one = |b: &Batch| -> Result<_, Error> { Ok((self.code(&b.x), labels(b)?)) };
         Ok(probe_codes([one(parts[0])?, one(parts[1])?, one(parts[2])?])?.score)
     }
-}
-
-/// ln f_k of every anchor and every candidate, `[K, N, N]`, where N = B A: anchor i is c_t of one series at one of the times, candidate
-/// i the z_{t+k} that belongs to it.
-///
-/// `z`: `[B, T, Z]`, `c`: `[B, T, D]`, `w`: `[K, Z, D]`, `times`: `[A]`
-fn scores(z: &Tensor, c: &Tensor, w: &Tensor, times: &Tensor) -> Tensor {
-    let at = |of: &Tensor, times: &Tensor| of.index_select(1, times).flatten(0, 1);
-    let foretold = at(c, times).matmul(&w.transpose(1, 2)); // [K, N, Z]
-    let frames: Vec<Tensor> = (1..=w.size()[0]).map(|k| at(z, &(times + k))).collect();
-    foretold.matmul(&Tensor::stack(&frames, 0).transpose(1, 2))
 }
 
 impl Learner for Model {
@@ -257,29 +249,30 @@ impl Trained for Model {
     }
 }
 
+/// What an arm trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arm {
+    Untrained,
+    Autoencoder,
+    Contrast,
+}
+
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let sets = config.open()?;
     let arms = [
-        ("untrained", "the networks as they are initialised", Training::None),
-        ("autoencoder", "c_t gives back the last frames", Training::Autoencoder),
-        ("cpc", "c_t foretells the next frames among others", Training::Contrast),
+        ("untrained", "the networks as they are initialised", Arm::Untrained),
+        ("autoencoder", "c_t gives back the last frames", Arm::Autoencoder),
+        ("cpc", "c_t foretells the next frames among others", Arm::Contrast),
     ];
     Ok(Claim::on(config, sets, arms, run))
 }
 
-/// Three parts of a batch: a half, a quarter, a quarter.
-fn parted(batch: &Batch) -> [Batch; 3] {
-    let quarter = batch.len() >> 2;
-    let cuts = [0, batch.len() - 2 * quarter, batch.len() - quarter, batch.len()];
-    [0, 1, 2].map(|i| batch.slice(cuts[i], cuts[i + 1]))
-}
-
 /// Chooses a rate on held-out series, trains with it, and probes.
-fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) -> Result<Metrics, Error> {
-    let make = |ctx: &Context| Model::new(config, sets.shape()[0], training, ctx.device, ctx.seed);
-    let (model, rate) = match training {
-        Training::None => (make(ctx)?, f64::NAN),
+fn run(ctx: &mut Context, config: &Config, sets: &Opened, arm: Arm) -> Result<Metrics, Error> {
+    let make = |ctx: &Context| Model::new(config, sets.shape()[0], arm, ctx.device, ctx.seed);
+    let (model, rate) = match arm {
+        Arm::Untrained => (make(ctx)?, f64::NAN),
         _ => ctx.tuned(sets, &config.rates, config.trial_images, &config.table(), make, |model, held| {
             let parts = parted(held);
             model.accuracy([&parts[0], &parts[1], &parts[2]])
@@ -287,12 +280,16 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, training: Training) ->
     };
     let (parts, tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
     let accuracy = model.accuracy([&parts[0], &parts[1], &tests])?;
-    let information = if training == Training::Autoencoder { f64::NAN } else { information(&model, &tests) };
-    let mut metrics = Metrics::new([("accuracy", accuracy), ("rate", rate), ("information", information)]);
-    if ctx.shown() {
-        metrics.pictures.push(picture(&model, &parts, &tests)?);
-    }
-    Ok(metrics)
+    let information = if arm == Arm::Autoencoder { f64::NAN } else { information(&model, &tests) };
+    let values = [("accuracy", accuracy), ("rate", rate), ("information", information)];
+    Metrics::new(values).showing(ctx, || pictures(&model, &parts, &tests))
+}
+
+/// Three parts of a batch: a half, a quarter, a quarter.
+fn parted(batch: &Batch) -> [Batch; 3] {
+    let quarter = batch.len() >> 2;
+    let cuts = [0, batch.len() - 2 * quarter, batch.len() - quarter, batch.len()];
+    [0, 1, 2].map(|i| batch.slice(cuts[i], cuts[i + 1]))
 }
 
 /// ln N - L_N in nats, mean over k, on test series in batches of training's size.
@@ -307,10 +304,10 @@ fn information(model: &Model, tests: &Batch) -> f64 {
 }
 
 /// Test series, under each the regimes behind it and what the probe reads in c_t, a colour for each.
-fn picture(model: &Model, [fitted, chosen]: &[Batch; 2], tests: &Batch) -> Result<Picture, Error> {
+fn pictures(model: &Model, [fitted, chosen]: &[Batch; 2], tests: &Batch) -> Result<Vec<Picture>, Error> {
     const HEIGHT: i64 = 48;
     let _guard = tch::no_grad_guard();
-    let shown = tests.slice(0, tests.len().min(6));
+    let shown = tests.head(6);
     let [_, c] = model.read(&shown.x);
     let [rows, frames, samples] = [c.size()[0], c.size()[1], shown.x.size()[3]];
     // The probe is fitted on last frames, as for the number, and read on all.
@@ -337,13 +334,14 @@ fn picture(model: &Model, [fitted, chosen]: &[Batch; 2], tests: &Batch) -> Resul
     let truth = shown.factors.filter(|f| samples % f.size()[1] == 0).map(|f| strip(&f));
     let all: Vec<Tensor> = [Some(curve), truth, Some(strip(&predicted))].into_iter().flatten().collect();
     let caption = "test series; under each the regimes behind it, and below these what the probe reads in c_t";
-    Picture::rows(caption, &Tensor::cat(&all, 2).split(1, 0))
+    Ok(vec![Picture::rows(caption, &Tensor::cat(&all, 2).split(1, 0))?])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
+    use pentimento_core::exact::{largest, value};
     use pentimento_train::Silent;
 
     fn small() -> Config {
@@ -355,20 +353,12 @@ mod tests {
         Config { world, data, probe_items: 800, ..length }
     }
 
-    fn model(training: Training) -> Model {
-        Model::new(&small(), 1, training, Device::Cpu, 3).unwrap()
+    fn model(arm: Arm) -> Model {
+        Model::new(&small(), 1, arm, Device::Cpu, 3).unwrap()
     }
 
     fn series(n: usize) -> Tensor {
         noisy(n, [1, 1, 256]).x
-    }
-
-    fn value(t: &Tensor) -> f64 {
-        t.double_value(&[])
-    }
-
-    fn largest(t: &Tensor) -> f64 {
-        value(&t.abs().max())
     }
 
     /// Frame t ends with sample 16 t + 15: neither z_t nor c_t has a gradient after it, both have one at it.
@@ -376,7 +366,7 @@ mod tests {
     fn nothing_reads_the_future() {
         for which in [0, 1] {
             let x = series(1).set_requires_grad(true);
-            let read = &model(Training::Contrast).read(&x)[which];
+            let read = &model(Arm::Contrast).read(&x)[which];
             assert_eq!(read.size(), [1, 16, 16]);
             read.select(1, 9).sum(Kind::Float).backward();
             let slope = x.grad().view(-1);
@@ -389,8 +379,8 @@ mod tests {
     /// Every score by its definition; each k has a matrix of its own, and others come from the same series and from different ones.
     #[test]
     fn scores_are_bilinear_forms_of_a_context_and_a_later_frame() {
-        let model = model(Training::Contrast);
-        let Task::Foretell(w) = &model.task else { panic!("a predictor") };
+        let model = model(Arm::Contrast);
+        let Question::Foretell(w) = &model.question else { panic!("a predictor") };
         let [z, c] = model.read(&series(2));
         let times = [7_i64, 0, 11];
         let got = scores(&z, &c, w, &Tensor::from_slice(&times));
@@ -408,18 +398,32 @@ mod tests {
 
     #[test]
     fn a_predictor_that_says_nothing_has_the_loss_of_chance() {
-        let model = model(Training::Contrast);
-        let Task::Foretell(w) = &model.task else { panic!("a predictor") };
+        let model = model(Arm::Contrast);
+        let Question::Foretell(w) = &model.question else { panic!("a predictor") };
         w.shallow_clone().set_data(&w.detach().zeros_like());
         let losses = model.losses(&series(5), 1, 0);
         assert_eq!(losses.size(), [4]);
         assert!(largest(&(losses - 20.0_f64.ln())) < 1e-6, "5 series at 4 times");
     }
 
+    #[test]
+    fn times_are_different_leave_room_and_belong_to_their_batch() {
+        let model = model(Arm::Contrast);
+        let all: Vec<Vec<i64>> = (0..40).map(|first| model.times(2, first, 16)).collect();
+        for times in &all {
+            assert!(times.iter().all(|t| (0..12).contains(t)), "t + K is a frame");
+            let different: std::collections::BTreeSet<_> = times.iter().collect();
+            assert_eq!((times.len(), different.len()), (4, 4));
+        }
+        assert!(all[3] == model.times(2, 3, 16) && all[3] != model.times(5, 3, 16));
+        assert!((0..12).all(|t| all.iter().flatten().any(|u| *u == t)));
+        assert_eq!(model.times(2, 3, 6).len(), 2, "no more than there are");
+    }
+
     /// With a decoder of zeros the baseline's loss is the power of the samples it is asked for.
     #[test]
     fn the_autoencoder_is_asked_for_the_frames_up_to_its_own() {
-        let model = model(Training::Autoencoder);
+        let model = model(Arm::Autoencoder);
         for e in model.params.entries().iter().filter(|e| e.name.starts_with("decoder")) {
             e.tensor.shallow_clone().set_data(&e.tensor.detach().zeros_like());
         }
@@ -436,24 +440,9 @@ mod tests {
     }
 
     #[test]
-    fn times_are_different_leave_room_and_belong_to_their_batch() {
-        let model = model(Training::Contrast);
-        let all: Vec<Vec<i64>> = (0..40).map(|first| model.times(2, first, 16)).collect();
-        for times in &all {
-            assert!(times.iter().all(|t| (0..12).contains(t)), "t + K is a frame");
-            let different: std::collections::BTreeSet<_> = times.iter().collect();
-            assert_eq!((times.len(), different.len()), (4, 4));
-        }
-        assert!(all[3] == model.times(2, 3, 16) && all[3] != model.times(5, 3, 16));
-        assert!((0..12).all(|t| all.iter().flatten().any(|u| *u == t)));
-        assert_eq!(model.times(2, 3, 6).len(), 2, "no more than there are");
-    }
-
-    #[test]
     fn the_autoencoder_has_as_many_weights_and_begins_alike() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Small).unwrap();
-        let [a, b] =
-            [Training::Autoencoder, Training::Contrast].map(|t| Model::new(&config, 1, t, Device::Cpu, 0).unwrap());
+        let [a, b] = [Arm::Autoencoder, Arm::Contrast].map(|t| Model::new(&config, 1, t, Device::Cpu, 0).unwrap());
         let ratio = a.params.count() as f64 / b.params.count() as f64;
         assert!((ratio - 1.0).abs() < 0.02, "{ratio}");
         assert_eq!(a.gru.forward(&series(1).view([1, 4, 64])), b.gru.forward(&series(1).view([1, 4, 64])));
@@ -475,11 +464,10 @@ mod tests {
         let config = small();
         let sets = config.open().unwrap();
         let of = |t| try_run(|ctx| run(ctx, &config, &sets, t), 0, &mut Silent).unwrap();
-        let [fresh, recalled, whole] = [Training::None, Training::Autoencoder, Training::Contrast].map(of);
+        let [fresh, recalled, whole] = [Arm::Untrained, Arm::Autoencoder, Arm::Contrast].map(of);
         let all = [&fresh, &recalled, &whole].map(|m| m.values.clone());
-        let get = |m: &Metrics, name| m.get(name).unwrap();
-        assert!(get(&whole, "accuracy") > get(&fresh, "accuracy") + 0.1, "{all:?}");
-        assert!(get(&recalled, "accuracy") > 0.3 && get(&whole, "information") > 0.5, "{all:?}");
+        assert!(whole["accuracy"] > fresh["accuracy"] + 0.1, "{all:?}");
+        assert!(recalled["accuracy"] > 0.3 && whole["information"] > 0.5, "{all:?}");
         assert!(fresh.pictures.len() == 1 && whole.pictures.len() == 1);
     }
 
@@ -487,7 +475,7 @@ mod tests {
     fn the_paper_scale_model_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         let sets = config.open().unwrap();
-        let mut model = Model::new(&config, 1, Training::Contrast, Device::Cpu, 0).unwrap();
+        let mut model = Model::new(&config, 1, Arm::Contrast, Device::Cpu, 0).unwrap();
         assert_eq!((model.frame, sets.shape()[2].div_euclid(model.frame)), (160, 128), "10 ms at 16 kHz");
         let convs = (10 + 1) * 512 + (8 * 512 + 1) * 512 + 3 * (4 * 512 + 1) * 512;
         let gru = 3 * 256 * (512 + 256) + 2 * 3 * 256;
