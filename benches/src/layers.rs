@@ -16,37 +16,40 @@ const TURNS: usize = 15;
 
 type Layer = fn(&[Tensor]) -> Tensor;
 
-/// A layer in both forms, with the shapes of its inputs.
+/// A layer in both forms, with the shapes of its inputs and what kind they are of under autocast.
+#[derive(Clone)]
 struct Row {
     name: &'static str,
-    inputs: Vec<Vec<i64>>,
+    inputs: Vec<(Vec<i64>, Kind)>,
     fused: Layer,
     composed: Layer,
 }
 
 fn rows() -> Vec<Row> {
     let [b, t, d, _] = SIZES;
-    let (tokens, row) = (vec![b, t, d], vec![b, 1, d]);
-    let maps = vec![vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], vec![1, MAPS[1]], vec![1, MAPS[1]]];
+    let (half, single) = (Kind::BFloat16, Kind::Float);
+    let (tokens, row) = (vec![b, t, d], (vec![b, 1, d], half));
+    let channels = (vec![1, MAPS[1]], single);
+    let maps = vec![(vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], half), channels.clone(), channels];
     vec![
         Row {
             name: "GELU, tanh form",
-            inputs: vec![vec![b, t, 4 * d]],
+            inputs: vec![(vec![b, t, 4 * d], half)],
             fused: |x| took(shim::gelu_tanh(&x[0])),
             composed: |x| x[0].gelu("tanh"),
         },
         Row {
             name: "adaLN",
-            inputs: vec![tokens.clone(), row.clone(), row.clone()],
+            inputs: vec![(tokens.clone(), single), row.clone(), row.clone()],
             fused: |x| took(shim::adaln(&x[0], &x[1], &x[2], 1e-6)),
             composed: |x| {
                 let normal = x[0].layer_norm([SIZES[2]], None::<&Tensor>, None::<&Tensor>, 1e-6, true);
-                x[1].addcmul(&normal, &(&x[2] + 1.0))
+                x[1].addcmul(&normal, &(&x[2] + 1.0)).to_kind(x[1].kind())
             },
         },
         Row {
             name: "gated sum",
-            inputs: vec![tokens.clone(), row, tokens],
+            inputs: vec![(tokens.clone(), single), row, (tokens, half)],
             fused: |x| took(shim::gated(&x[0], &x[1], &x[2])),
             composed: |x| x[0].addcmul(&x[1], &x[2]),
         },
@@ -64,7 +67,7 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "attention",
-            inputs: vec![vec![b, t, 3 * d]],
+            inputs: vec![(vec![b, t, 3 * d], half)],
             fused: |x| took(shim::attention(&x[0], SIZES[3], false)),
             composed: |x| {
                 let [b, t, d, heads] = SIZES;
@@ -110,15 +113,19 @@ fn contest(ours: &dyn Fn(), theirs: &dyn Fn()) -> [f64; 5] {
     [middle(a), middle(b), middle(ratios), low, high]
 }
 
-/// A Markdown table over one thread and two, forward alone and forward with backward.
+/// A Markdown table over kinds, one thread and two, forward alone and forward with backward.
 pub fn table() -> String {
     let mut text = String::from(
-        "| layer | threads | pass | fused, ms | libtorch, ms | ratio | smallest | largest |\n|---|---|---|---|---|---|---|---|\n",
+        "| layer | kind | threads | pass | fused, ms | libtorch, ms | ratio | smallest | largest |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
-    for row in rows() {
-        let wave = |size: &Vec<i64>| {
+    let half = shim::multiplies_bf16(Device::Cpu);
+    let kinds: &[_] = if half { &["f32", "bf16"] } else { &["f32"] };
+    for (row, kind) in rows().into_iter().flat_map(|row| kinds.iter().map(move |kind| (row.clone(), *kind))) {
+        let wave = |(size, under): &(Vec<i64>, Kind)| {
             let x = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)).sin();
-            x.view(size.as_slice()).set_requires_grad(true)
+            let x = x.view(size.as_slice()).to_kind(if kind == "f32" { Kind::Float } else { *under });
+            x.set_requires_grad(true)
         };
         let inputs: Vec<Tensor> = row.inputs.iter().map(wave).collect();
         let forward = |layer: Layer| {
@@ -132,7 +139,7 @@ pub fn table() -> String {
                 let [a, b, ratio, low, high] = contest(&|| run(row.fused), &|| run(row.composed));
                 let _ = writeln!(
                     text,
-                    "| {} | {threads} | {pass} | {a:.2} | {b:.2} | {ratio:.2} | {low:.2} | {high:.2} |",
+                    "| {} | {kind} | {threads} | {pass} | {a:.2} | {b:.2} | {ratio:.2} | {low:.2} | {high:.2} |",
                     row.name
                 );
             }

@@ -1,4 +1,5 @@
-// Fused layers on the CPU in f32, each with its own backward pass. A second derivative runs through libtorch's own operations.
+// Fused layers on the CPU, each with its own backward pass. Arithmetic is f32; bf16 is widened and rounded in the cache, on the way in and
+// out. A second derivative runs through libtorch's own operations.
 #include "guard.h"
 #include "kernels.h"
 #include <ATen/Parallel.h>
@@ -36,20 +37,64 @@ void each(int64_t n, int64_t floats, const std::function<void(int64_t, int64_t)>
   at::parallel_for(0, n, std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, floats)), work);
 }
 
+bool half(const Tensor &t) { return t.scalar_type() == at::kBFloat16; }
+unsigned short *bits(const Tensor &t) { return static_cast<unsigned short *>(t.data_ptr()); }
+
+// n numbers of a tensor, from `first` on, as f32: where they lie, or widened.
+struct Read {
+  std::vector<float> wide;
+  const float *operator()(const Tensor &t, int64_t first, int64_t n) {
+    if (!half(t)) return in(t) + first;
+    if (static_cast<int64_t>(wide.size()) < n) wide.resize(n);
+    kernels().widen(bits(t) + first, wide.data(), n);
+    return wide.data();
+  }
+};
+
+// Room for n numbers of a tensor, from `first` on, as f32: where they belong, or beside, until `done` has rounded them.
+struct Write {
+  std::vector<float> wide;
+  unsigned short *to = nullptr;
+  int64_t n = 0;
+  float *operator()(const Tensor &t, int64_t first, int64_t count) {
+    to = half(t) ? bits(t) + first : nullptr;
+    n = count;
+    if (!to) return out(t) + first;
+    if (static_cast<int64_t>(wide.size()) < n) wide.resize(n);
+    return wide.data();
+  }
+  void done() const {
+    if (to) kernels().narrow(wide.data(), to, n);
+  }
+};
+
+// Floats that are widened at a time where a layer may stop anywhere: they stay in the first cache.
+constexpr int64_t STRIP = 4096;
+
+// Rows of `width` that make up a strip.
+int64_t strip(int64_t width) { return std::max<int64_t>(1, STRIP / width); }
+
 // Gradients that can be differentiated again: the plain form on the saved inputs, under autograd.
 template <class F> variable_list again(F plain, const variable_list &inputs, const Tensor &g) {
   at::AutoGradMode on(true);
   return torch::autograd::grad({plain(inputs)}, inputs, {g}, /*retain_graph=*/true, /*create_graph=*/true, /*allow_unused=*/true);
 }
 
-// Rows of D floats that may lie any distance apart, one a sample: [B, 1, D] or [B, D].
+// Rows of D numbers that may lie any distance apart, one a sample: [B, 1, D] or [B, D].
 Tensor vectors(const Tensor &t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
-const float *row(const Tensor &t, int64_t b) { return in(t) + b * t.stride(0); }
 
 struct Gelu : torch::autograd::Function<Gelu> {
   static Tensor run(const Tensor &x) {
     auto y = at::empty_like(x);
-    each(x.numel(), 1, [&](int64_t a, int64_t b) { kernels().gelu(in(x) + a, out(y) + a, b - a); });
+    each(x.numel(), 1, [&](int64_t a, int64_t b) {
+      Read from;
+      Write to;
+      for (; a < b; a += STRIP) {
+        const auto n = std::min(STRIP, b - a);
+        kernels().gelu(from(x, a, n), to(y, a, n), n);
+        to.done();
+      }
+    });
     return y;
   }
   static Tensor forward(AutogradContext *ctx, const Tensor &x) {
@@ -61,25 +106,42 @@ struct Gelu : torch::autograd::Function<Gelu> {
     if (at::GradMode::is_enabled()) return {at::gelu_backward(grads[0], x, "tanh")};
     const auto g = grads[0].contiguous();
     auto dx = at::empty_like(x);
-    each(x.numel(), 1, [&](int64_t a, int64_t b) { kernels().gelu_backward(in(g) + a, in(x) + a, out(dx) + a, b - a); });
+    each(x.numel(), 1, [&](int64_t a, int64_t b) {
+      Read grad, from;
+      Write to;
+      for (; a < b; a += STRIP) {
+        const auto n = std::min(STRIP, b - a);
+        kernels().gelu_backward(grad(g, a, n), from(x, a, n), to(dx, a, n), n);
+        to.done();
+      }
+    });
     return {dx};
   }
 };
 
 struct AdaLn : torch::autograd::Function<AdaLn> {
   static Tensor plain(const Tensor &x, const Tensor &shift, const Tensor &scale, double eps) {
-    return at::addcmul(shift, at::layer_norm(x, {x.size(-1)}, {}, {}, eps), scale + 1.0);
+    const auto wide = [](const Tensor &t) { return t.to(at::kFloat); };
+    return at::addcmul(wide(shift), at::layer_norm(wide(x), {x.size(-1)}, {}, {}, eps), wide(scale) + 1.0).to(shift.scalar_type());
   }
   static Tensor run(const Tensor &x, const Tensor &shift, const Tensor &scale, double eps, Tensor &mean, Tensor &rstd) {
     const auto batch = x.size(0), tokens = x.size(1), width = x.size(2);
-    auto y = at::empty_like(x);
-    mean = at::empty({batch, tokens}, x.options());
-    rstd = at::empty({batch, tokens}, x.options());
+    auto y = at::empty(x.sizes(), shift.options());
+    mean = at::empty({batch, tokens}, x.options().dtype(at::kFloat));
+    rstd = at::empty_like(mean);
     const auto a = vectors(shift), s = vectors(scale);
     each(batch, tokens * width, [&](int64_t from, int64_t to) {
-      for (auto b = from; b < to; ++b)
-        kernels().adaln(in(x) + b * tokens * width, row(a, b), row(s, b), out(y) + b * tokens * width, out(mean) + b * tokens,
-                        out(rstd) + b * tokens, tokens, width, static_cast<float>(eps));
+      Read seen, shifts, scales;
+      Write made;
+      for (auto b = from; b < to; ++b) {
+        const float *move = shifts(a, b * a.stride(0), width), *stretch = scales(s, b * s.stride(0), width);
+        for (auto t = b * tokens; t < (b + 1) * tokens; t += strip(width)) {
+          const auto rows = std::min(strip(width), (b + 1) * tokens - t), n = rows * width;
+          kernels().adaln(seen(x, t * width, n), move, stretch, made(y, t * width, n), out(mean) + t, out(rstd) + t, rows, width,
+                          static_cast<float>(eps));
+          made.done();
+        }
+      }
     });
     return y;
   }
@@ -101,12 +163,17 @@ struct AdaLn : torch::autograd::Function<AdaLn> {
     }
     const auto g = grads[0].contiguous(), s = vectors(scale);
     const auto batch = x.size(0), tokens = x.size(1), width = x.size(2);
-    auto dx = at::empty_like(x), dshift = at::empty(shift.sizes(), x.options()), dscale = at::empty(scale.sizes(), x.options());
-    each(batch, tokens * width, [&](int64_t from, int64_t to) {
-      for (auto b = from; b < to; ++b)
-        kernels().adaln_backward(in(g) + b * tokens * width, in(x) + b * tokens * width, row(s, b), in(mean) + b * tokens,
-                                 in(rstd) + b * tokens, out(dx) + b * tokens * width, out(dshift) + b * width, out(dscale) + b * width,
-                                 tokens, width);
+    auto dx = at::empty_like(x), dshift = at::empty(shift.sizes(), shift.options()), dscale = at::empty(scale.sizes(), scale.options());
+    const auto n = tokens * width;
+    each(batch, n, [&](int64_t from, int64_t to) {
+      Read grad, seen, scales;
+      Write slope, moved, stretched;
+      for (auto b = from; b < to; ++b) {
+        kernels().adaln_backward(grad(g, b * n, n), seen(x, b * n, n), scales(s, b * s.stride(0), width), in(mean) + b * tokens,
+                                 in(rstd) + b * tokens, slope(dx, b * n, n), moved(dshift, b * width, width),
+                                 stretched(dscale, b * width, width), tokens, width);
+        for (const auto *w : {&slope, &moved, &stretched}) w->done();
+      }
     });
     return {dx, dshift, dscale, Tensor()};
   }
@@ -118,9 +185,15 @@ struct Gated : torch::autograd::Function<Gated> {
     auto y = at::empty_like(x);
     const auto w = vectors(gate);
     each(batch, tokens * width, [&](int64_t from, int64_t to) {
+      Read seen, gates, added;
+      Write made;
       for (auto b = from; b < to; ++b) {
-        const auto first = b * tokens * width;
-        kernels().gated(in(x) + first, row(w, b), in(h) + first, out(y) + first, tokens, width);
+        const float *g = gates(w, b * w.stride(0), width);
+        for (auto t = b * tokens; t < (b + 1) * tokens; t += strip(width)) {
+          const auto rows = std::min(strip(width), (b + 1) * tokens - t), n = rows * width;
+          kernels().gated(seen(x, t * width, n), g, added(h, t * width, n), made(y, t * width, n), rows, width);
+          made.done();
+        }
       }
     });
     return y;
@@ -138,11 +211,16 @@ struct Gated : torch::autograd::Function<Gated> {
     }
     const auto g = grads[0].contiguous(), w = vectors(gate);
     const auto batch = h.size(0), tokens = h.size(1), width = h.size(2);
-    auto dh = at::empty_like(h), dgate = at::empty(gate.sizes(), h.options());
-    each(batch, tokens * width, [&](int64_t from, int64_t to) {
+    auto dh = at::empty_like(h), dgate = at::empty(gate.sizes(), gate.options());
+    const auto n = tokens * width;
+    each(batch, n, [&](int64_t from, int64_t to) {
+      Read grad, gates, added;
+      Write slope, opened;
       for (auto b = from; b < to; ++b) {
-        const auto first = b * tokens * width;
-        kernels().gated_backward(in(g) + first, row(w, b), in(h) + first, out(dh) + first, out(dgate) + b * width, tokens, width);
+        kernels().gated_backward(grad(g, b * n, n), gates(w, b * w.stride(0), width), added(h, b * n, n), slope(dh, b * n, n),
+                                 opened(dgate, b * width, width), tokens, width);
+        slope.done();
+        opened.done();
       }
     });
     return {g, dgate, dh};
@@ -164,7 +242,7 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     each(batch * split, pixels * width / split, [&](int64_t from, int64_t to) {
       const auto some = width / split;
       // What the kernels need, then room for three widened parts.
-      std::vector<float> scratch(4 * some + (x.scalar_type() == at::kBFloat16 ? 3 * pixels * some : 0));
+      std::vector<float> scratch(4 * some + (half(x) ? 3 * pixels * some : 0));
       for (auto i = from; i < to; ++i) work(i / split, i % split * some, some, groups / split, i % split * (groups / split), scratch.data());
     });
   }
@@ -172,23 +250,21 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
   struct Rows {
     const Tensor &t;
     int64_t width, pixels, some;
-    bool half;
+    bool narrow;
     float *buffer;
     // `slot` numbers the buffers behind the kernels' own scratch.
     Rows(const Tensor &t, int64_t some, float *scratch, int64_t slot)
-        : t(t), width(t.size(1)), pixels(t.size(2) * t.size(3)), some(some), half(t.scalar_type() == at::kBFloat16),
-          buffer(scratch + 4 * some + (half ? slot * pixels * some : 0)) {}
-    int64_t row() const { return half ? some : width; }
-    unsigned short *bits(int64_t b, int64_t c, int64_t p) const {
-      return static_cast<unsigned short *>(t.data_ptr()) + (b * pixels + p) * width + c;
-    }
-    float *at(int64_t b, int64_t c) { return half ? buffer : t.data_ptr<float>() + b * pixels * width + c; }
+        : t(t), width(t.size(1)), pixels(t.size(2) * t.size(3)), some(some), narrow(half(t)),
+          buffer(scratch + 4 * some + (narrow ? slot * pixels * some : 0)) {}
+    int64_t row() const { return narrow ? some : width; }
+    unsigned short *place(int64_t b, int64_t c, int64_t p) const { return bits(t) + (b * pixels + p) * width + c; }
+    float *at(int64_t b, int64_t c) { return narrow ? buffer : t.data_ptr<float>() + b * pixels * width + c; }
     const float *read(int64_t b, int64_t c) {
-      for (int64_t p = 0; half && p < pixels; ++p) kernels().widen(bits(b, c, p), buffer + p * some, some);
+      for (int64_t p = 0; narrow && p < pixels; ++p) kernels().widen(place(b, c, p), buffer + p * some, some);
       return at(b, c);
     }
     void written(int64_t b, int64_t c) {
-      for (int64_t p = 0; half && p < pixels; ++p) kernels().narrow(buffer + p * some, bits(b, c, p), some);
+      for (int64_t p = 0; narrow && p < pixels; ++p) kernels().narrow(buffer + p * some, place(b, c, p), some);
     }
   };
   // One row for all pictures, or one each.
@@ -259,21 +335,44 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto w = at::softmax(at::matmul(parts[0], parts[1].transpose(-1, -2)) / std::sqrt(static_cast<double>(head)), -1);
     return at::matmul(w, parts[2]).transpose(1, 2).reshape({batch, tokens, width});
   }
-  template <class F> static void heads_of(const Tensor &qkv, int64_t heads, F work) {
-    const auto batch = qkv.size(0), tokens = qkv.size(1), head = qkv.size(2) / 3 / heads;
+  // The numbers of one head in the rows of a tensor, as f32: where they lie, or in a buffer of rows behind one another.
+  struct Rows {
+    const Tensor &t;
+    int64_t first, row, tokens, head;
+    float *buffer;
+    Rows(const Tensor &t, int64_t first, int64_t tokens, int64_t head, float *&scratch)
+        : t(t), first(first), row(t.size(2)), tokens(tokens), head(head), buffer(scratch) {
+      if (half(t)) scratch += tokens * head;
+    }
+    int64_t apart() const { return half(t) ? head : row; }
+    float *at() const { return half(t) ? buffer : t.data_ptr<float>() + first; }
+    const float *read() const {
+      for (int64_t i = 0; half(t) && i < tokens; ++i) kernels().widen(bits(t) + first + i * row, buffer + i * head, head);
+      return at();
+    }
+    void written() const {
+      for (int64_t i = 0; half(t) && i < tokens; ++i) kernels().narrow(buffer + i * head, bits(t) + first + i * row, head);
+    }
+  };
+  // `slots`: buffers of rows behind the kernel's own scratch.
+  template <class F> static void heads_of(const Tensor &qkv, int64_t heads, int64_t slots, F work) {
+    const auto batch = qkv.size(0), tokens = qkv.size(1), head = qkv.size(2) / 3 / heads, own = kernels().attention_scratch(tokens, head);
     each(batch * heads, tokens * tokens * 4, [&](int64_t from, int64_t to) {
-      std::vector<float> scratch(kernels().attention_scratch(tokens, head));
-      for (auto i = from; i < to; ++i) work(i / heads, i % heads, scratch.data());
+      std::vector<float> scratch(own + (half(qkv) ? slots * tokens * head : 0));
+      for (auto i = from; i < to; ++i) work(i / heads, i % heads, scratch.data(), scratch.data() + own);
     });
   }
   static Tensor run(const Tensor &qkv, int64_t heads, bool heads_first) {
     const auto tokens = qkv.size(1), row = qkv.size(2), width = row / 3, head = width / heads;
     auto y = at::empty({qkv.size(0), tokens, width}, qkv.options());
     const float scale = 1.0 / std::sqrt(static_cast<double>(head));
-    heads_of(qkv, heads, [&](int64_t b, int64_t h, float *scratch) {
-      const auto [q, k, v] = places(h, head, width, heads_first);
-      const float *x = in(qkv) + b * tokens * row;
-      kernels().attention(x + q, x + k, x + v, row, out(y) + b * tokens * width + h * head, width, tokens, head, scale, scratch);
+    heads_of(qkv, heads, 4, [&](int64_t b, int64_t h, float *scratch, float *rows) {
+      const auto at = places(h, head, width, heads_first);
+      const auto from = b * tokens * row;
+      const Rows q(qkv, from + at[0], tokens, head, rows), k(qkv, from + at[1], tokens, head, rows), v(qkv, from + at[2], tokens, head, rows);
+      const Rows to(y, b * tokens * width + h * head, tokens, head, rows);
+      kernels().attention(q.read(), k.read(), v.read(), q.apart(), to.at(), to.apart(), tokens, head, scale, scratch);
+      to.written();
     });
     return y;
   }
@@ -295,12 +394,15 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto tokens = qkv.size(1), row = qkv.size(2), width = row / 3, head = width / heads;
     auto d = at::empty_like(qkv);
     const float scale = 1.0 / std::sqrt(static_cast<double>(head));
-    heads_of(qkv, heads, [&](int64_t b, int64_t h, float *scratch) {
-      const auto [q, k, v] = places(h, head, width, heads_first);
-      const float *x = in(qkv) + b * tokens * row;
-      float *to = out(d) + b * tokens * row;
-      kernels().attention_backward(in(g) + b * tokens * width + h * head, width, x + q, x + k, x + v, row, to + q, to + k, to + v, tokens,
-                                   head, scale, scratch);
+    heads_of(qkv, heads, 7, [&](int64_t b, int64_t h, float *scratch, float *rows) {
+      const auto at = places(h, head, width, heads_first);
+      const auto from = b * tokens * row;
+      const Rows q(qkv, from + at[0], tokens, head, rows), k(qkv, from + at[1], tokens, head, rows), v(qkv, from + at[2], tokens, head, rows);
+      const Rows dq(d, from + at[0], tokens, head, rows), dk(d, from + at[1], tokens, head, rows), dv(d, from + at[2], tokens, head, rows);
+      const Rows grad(g, b * tokens * width + h * head, tokens, head, rows);
+      kernels().attention_backward(grad.read(), grad.apart(), q.read(), k.read(), v.read(), q.apart(), dq.at(), dk.at(), dv.at(), tokens, head,
+                                   scale, scratch);
+      for (const auto *r : {&dq, &dk, &dv}) r->written();
     });
     return {d, Tensor(), Tensor()};
   }
@@ -315,10 +417,10 @@ bool learns(std::initializer_list<const Tensor *> all) {
 } // namespace
 
 extern "C" {
-int pshim_fused_takes(at::Tensor *const *a, size_t n, int half) {
+int pshim_fused_takes(at::Tensor *const *a, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     const Tensor &t = *a[i];
-    const bool kind = t.scalar_type() == at::kFloat || (half && t.scalar_type() == at::kBFloat16);
+    const bool kind = t.scalar_type() == at::kFloat || half(t);
     // A tangent of forward-mode differentiation would be lost.
     if (!t.device().is_cpu() || !kind || t._fw_grad(0).defined()) return 0;
   }

@@ -1,4 +1,4 @@
-//! Layers fused into one pass over memory, forward and backward, for f32 on the CPU (group normalisation also for bf16).
+//! Layers fused into one pass over memory, forward and backward, for f32 and bf16 on the CPU; sums and statistics are f32 in either.
 //!
 //! Each returns `None` where the kernels do not reach (another device or kind, forward-mode differentiation); the caller then
 //! composes the same layer of libtorch's operations. A second derivative always runs through those. Sums run in another order
@@ -6,11 +6,11 @@
 
 use crate::check;
 use std::ffi::c_int;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
-    fn pshim_fused_takes(a: *const *mut C_tensor, n: usize, half: c_int) -> c_int;
+    fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
     fn pshim_adaln(
         x: *mut C_tensor,
@@ -32,15 +32,11 @@ unsafe extern "C" {
     fn pshim_attention(qkv: *mut C_tensor, heads: i64, heads_first: c_int, y: *mut *mut C_tensor) -> c_int;
 }
 
+/// Whether the kernels reach these tensors.
 fn takes(all: &[&Tensor]) -> bool {
-    takes_kind(all, false)
-}
-
-/// Whether the kernels reach these tensors; where `half`, also in bfloat16.
-fn takes_kind(all: &[&Tensor], half: bool) -> bool {
     let p: Vec<_> = all.iter().map(|t| t.as_ptr().cast_mut()).collect();
     // SAFETY: live tensors borrowed for the call.
-    unsafe { pshim_fused_takes(p.as_ptr(), p.len(), c_int::from(half)) != 0 }
+    unsafe { pshim_fused_takes(p.as_ptr(), p.len()) != 0 }
 }
 
 /// The tensor that an entry point of the shim hands out.
@@ -64,9 +60,10 @@ pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
 ///
 /// # Shapes
 /// - `x`: `[B, T, D]`; `shift`, `scale`: `[B, 1, D]`
-/// - returns: `[B, T, D]`
+/// - returns: `[B, T, D]`, in the kind of `shift`, which under autocast is that of the product that follows
 pub fn adaln(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Option<Tensor> {
-    if !fits(x, shift) || !fits(x, scale) || !takes(&[x, shift, scale]) {
+    let kinds = shift.kind() == scale.kind();
+    if !kinds || !fits(x, shift) || !fits(x, scale) || !takes(&[x, shift, scale]) {
         return None;
     }
     let (a, b, c) = (x.as_ptr().cast_mut(), shift.as_ptr().cast_mut(), scale.as_ptr().cast_mut());
@@ -78,9 +75,10 @@ pub fn adaln(x: &Tensor, shift: &Tensor, scale: &Tensor, eps: f64) -> Option<Ten
 ///
 /// # Shapes
 /// - `x`, `h`: `[B, T, D]`; `gate`: `[B, 1, D]`
-/// - returns: `[B, T, D]`
+/// - returns: `[B, T, D]`, in the kind of `x`: the sum of a residual stream stays f32 where `gate` and `h` are bf16
 pub fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Option<Tensor> {
-    if x.size() != h.size() || !fits(x, gate) || !takes(&[x, gate, h]) {
+    let kinds = x.kind() == Kind::Float || (x.kind() == gate.kind() && x.kind() == h.kind());
+    if !kinds || x.size() != h.size() || !fits(x, gate) || !takes(&[x, gate, h]) {
         return None;
     }
     let (a, b, c) = (x.as_ptr().cast_mut(), gate.as_ptr().cast_mut(), h.as_ptr().cast_mut());
@@ -97,8 +95,15 @@ pub fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Option<Tensor> {
 pub fn group_norm(x: &Tensor, gain: &Tensor, offset: &Tensor, groups: i64, eps: f64, silu: bool) -> Option<Tensor> {
     let size = x.size();
     let lines = |v: &Tensor| v.size() == [1, size[1]] || v.size() == [size[0], size[1]];
-    let fits = size.len() == 4 && x.numel() > 0 && groups > 0 && size[1] % groups == 0 && lines(gain) && lines(offset);
-    if !fits || !crate::is_channels_last(x) || !takes_kind(&[x], true) || !takes(&[gain, offset]) {
+    let single = gain.kind() == Kind::Float && offset.kind() == Kind::Float;
+    let fits = single
+        && size.len() == 4
+        && x.numel() > 0
+        && groups > 0
+        && size[1] % groups == 0
+        && lines(gain)
+        && lines(offset);
+    if !fits || !crate::is_channels_last(x) || !takes(&[x, gain, offset]) {
         return None;
     }
     let (a, b, c) = (x.as_ptr().cast_mut(), gain.as_ptr().cast_mut(), offset.as_ptr().cast_mut());
@@ -134,7 +139,7 @@ fn fits(x: &Tensor, v: &Tensor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     /// Fixed, rough numbers with a graph behind them.
     fn leaf(size: &[i64], frequency: f64) -> Tensor {
@@ -235,6 +240,50 @@ mod tests {
         }
     }
 
+    /// What bf16 numbers give in f32, rounded once: values, and gradients of a weighted sum, in any mixture of kinds.
+    fn rounds(name: &str, inputs: &[Tensor], kinds: &[Kind], out: Kind, f: &dyn Fn(&[Tensor]) -> Tensor) {
+        let run = |wide: bool| {
+            let cast = |(t, kind): (&Tensor, &Kind)| {
+                let t = t.detach().to_kind(*kind);
+                (if wide { t.to_kind(Kind::Float) } else { t }).set_requires_grad(true)
+            };
+            let all: Vec<Tensor> = inputs.iter().zip(kinds).map(cast).collect();
+            let y = f(&all);
+            let weights = Tensor::arange(y.numel() as i64, (Kind::Float, Device::Cpu)).cos().view(y.size().as_slice());
+            // Both meet the same slopes, those that bf16 can hold.
+            let slope = weights.to_kind(out).to_kind(y.kind());
+            let grads = Tensor::run_backward(&[(&y * slope).to_kind(Kind::Float).sum(Kind::Float)], &all, false, false);
+            let _guard = tch::no_grad_guard();
+            (y.detach(), grads, f(&all))
+        };
+        let ((y, grads, alone), (want, want_grads, _)) = (run(false), run(true));
+        assert!(y.kind() == out && y == alone && y == want.to_kind(out), "{name}");
+        for ((g, want), kind) in grads.iter().zip(want_grads).zip(kinds) {
+            assert!(g.kind() == *kind && *g == want.to_kind(*kind), "{name}: a gradient, {kind:?}");
+        }
+    }
+
+    #[test]
+    fn layers_in_bf16_are_the_f32_ones_rounded_once() {
+        let (half, single) = (Kind::BFloat16, Kind::Float);
+        // More than a strip, and no multiple of it.
+        rounds("gelu", &[leaf(&[9001], 0.7)], &[half], half, &|v| gelu_tanh(&v[0]).unwrap());
+        let (b, t, d) = (3, 70, 96);
+        let rows = [leaf(&[b, t, d], 0.7), leaf(&[b, 3 * d], 1.3), leaf(&[b, t, d], 2.1)];
+        let cut = |v: &[Tensor]| v[1].unsqueeze(1).chunk(3, -1);
+        let norm = |v: &[Tensor]| adaln(&v[0], &cut(v)[0], &cut(v)[1], 1e-6).unwrap();
+        let sum = |v: &[Tensor]| gated(&v[0], &cut(v)[2], &v[2]).unwrap();
+        for x in [single, half] {
+            rounds("adaln", &rows[..2], &[x, half], half, &norm);
+            rounds("gated", &rows, &[x, half, half], x, &sum);
+        }
+        rounds("adaln of bf16 alone", &rows[..2], &[half, single], single, &norm);
+        for heads_first in [false, true] {
+            let mixed = |v: &[Tensor]| attention(&v[0], 3, heads_first).unwrap();
+            rounds("attention", &[leaf(&[2, 17, 3 * 60], 0.7)], &[half], half, &mixed);
+        }
+    }
+
     #[test]
     fn group_norm_in_bf16_is_the_f32_one_rounded_once() {
         let x = crate::channels_last(&leaf(&[3, 16, 5, 4], 0.7)).unwrap().to_kind(Kind::BFloat16).detach();
@@ -261,6 +310,7 @@ mod tests {
         let row = |kind| Tensor::zeros([2, 1, 8], (kind, Device::Cpu));
         assert!(gelu_tanh(&double).is_none() && gelu_tanh(&float).is_some());
         assert!(adaln(&float, &row(Kind::Float), &row(Kind::BFloat16), 1e-6).is_none());
+        assert!(gated(&float.to_kind(Kind::BFloat16), &row(Kind::Float), &float).is_none(), "the sum would be f32");
         assert!(gated(&float, &row(Kind::Float).narrow(0, 0, 1), &float).is_none());
         assert!(attention(&Tensor::zeros([1, 300, 6], (Kind::Float, Device::Cpu)), 1, false).is_none());
         assert!(attention(&Tensor::zeros([1, 3, 10], (Kind::Float, Device::Cpu)), 1, false).is_none());

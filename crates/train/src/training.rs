@@ -163,7 +163,7 @@ impl Job {
                 ));
             }
         }
-        if m.numerics != pentimento_core::NUMERICS {
+        if m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
             monitor.say("an older version of the arithmetic began this run: the last bits will differ");
         }
         if self.table.images <= m.images {
@@ -304,7 +304,7 @@ impl FolderDiary<'_> {
     fn meta(&self, state: &State) -> Meta {
         Meta {
             format_version: checkpoint::FORMAT_VERSION,
-            numerics: pentimento_core::NUMERICS,
+            numerics: pentimento_core::numerics(self.table.precision.kind(self.device)),
             images: state.images,
             step: state.step,
             recipe: self.recipe.clone(),
