@@ -1,5 +1,6 @@
 //! What the machine can do at most: the rate of single and half precision matrix products, and the bandwidth of memory.
 
+use crate::ask::waited;
 use pentimento_torch_shim::multiplies_bf16;
 use serde::Serialize;
 use std::fmt::Write;
@@ -13,31 +14,33 @@ const ENTRIES: i64 = 1 << 26;
 const TRIES: usize = 5;
 
 /// Seconds of the fastest of several runs, after one that is not counted.
-fn fastest(mut work: impl FnMut()) -> f64 {
+fn fastest(device: Device, mut work: impl FnMut()) -> f64 {
     work();
+    waited(device);
     let time = |_| {
         let start = Instant::now();
         work();
+        waited(device);
         start.elapsed().as_secs_f64()
     };
     (0..TRIES).map(time).fold(f64::INFINITY, f64::min)
 }
 
 /// 10^9 floating-point operations a second of a square product.
-fn product(edge: i64, kind: Kind) -> f64 {
-    let ramp = Tensor::arange(edge * edge, (Kind::Float, Device::Cpu)).view([edge, edge]);
+fn product(device: Device, edge: i64, kind: Kind) -> f64 {
+    let ramp = Tensor::arange(edge * edge, (Kind::Float, device)).view([edge, edge]);
     let (a, b) = (ramp.sin().to_kind(kind), ramp.cos().to_kind(kind));
-    let seconds = fastest(|| drop(a.mm(&b)));
+    let seconds = fastest(device, || drop(a.mm(&b)));
     2.0 * (edge as f64).powi(3) / seconds / 1e9
 }
 
 /// 10^9 bytes a second read and written by a copy, and by the triad a = b + s c.
-fn bandwidth() -> (f64, f64) {
-    let b = Tensor::ones([ENTRIES], (Kind::Float, Device::Cpu));
-    let (c, mut a, scale) = (b.copy(), b.zeros_like(), Tensor::from(3.0_f32));
+fn bandwidth(device: Device) -> (f64, f64) {
+    let b = Tensor::ones([ENTRIES], (Kind::Float, device));
+    let (c, mut a, scale) = (b.copy(), b.zeros_like(), Tensor::from(3.0_f32).to_device(device));
     let bytes = ENTRIES as f64 * 4.0;
-    let copy = fastest(|| a.copy_(&b));
-    let triad = fastest(|| drop(Tensor::addcmul_out(&a, &b, &c, &scale)));
+    let copy = fastest(device, || a.copy_(&b));
+    let triad = fastest(device, || drop(Tensor::addcmul_out(&a, &b, &c, &scale)));
     (2.0 * bytes / copy / 1e9, 3.0 * bytes / triad / 1e9)
 }
 
@@ -58,14 +61,14 @@ pub struct Limits {
 
 impl Limits {
     /// Measures, up to an edge of `largest`.
-    pub fn reached(threads: i32, largest: i64) -> Self {
+    pub fn reached(device: Device, threads: i32, largest: i64) -> Self {
         tch::set_num_threads(threads);
-        let edges = || [1024, 2048, 4096].into_iter().filter(move |&e| e <= largest);
-        let f32 = edges().map(|e| (e, product(e, Kind::Float))).collect();
+        let edges = || [1024, 2048, 4096, 8192].into_iter().filter(move |&e| e <= largest);
+        let f32 = edges().map(|e| (e, product(device, e, Kind::Float))).collect();
         // Imitated products would take hours and limit nothing.
-        let half = multiplies_bf16(Device::Cpu);
-        let bf16 = edges().filter(|_| half).map(|e| (e, product(e, Kind::BFloat16))).collect();
-        let (copy, triad) = bandwidth();
+        let half = multiplies_bf16(device);
+        let bf16 = edges().filter(|_| half).map(|e| (e, product(device, e, Kind::BFloat16))).collect();
+        let (copy, triad) = bandwidth(device);
         Self { threads, f32, bf16, copy, triad }
     }
 

@@ -19,6 +19,7 @@ mod serve;
 use clap::{Parser, Subcommand};
 use limits::Limits;
 use std::process::ExitCode;
+use tch::Device;
 
 /// Our side of the comparison with PyTorch; `cargo xtask bench` drives it.
 #[derive(Parser)]
@@ -40,6 +41,9 @@ enum Command {
         /// Of so many threads alone, as one line of JSON.
         #[arg(long)]
         threads: Option<i32>,
+        /// Of that device, with `--threads`.
+        #[arg(long, default_value = "cpu", requires = "threads")]
+        device: String,
     },
     /// Print how the cost of a picture grows with tokens, width, batch and threads as tables.
     Scaling,
@@ -52,13 +56,14 @@ fn main() -> ExitCode {
     pentimento_io::system::keep_freed_memory();
     let outcome = match Cli::parse().command {
         Command::Serve => serve::run(std::io::stdin().lock(), std::io::stdout()),
-        Command::Limits { edge, threads: None } => {
-            print!("{}", limits::table(&[1, 2].map(|threads| Limits::reached(threads, edge))));
+        Command::Limits { edge, threads: None, .. } => {
+            print!("{}", limits::table(&[1, 2].map(|threads| Limits::reached(Device::Cpu, threads, edge))));
             Ok(())
         }
-        Command::Limits { edge, threads: Some(threads) } => {
-            println!("{}", serde_json::json!(Limits::reached(threads, edge)));
-            Ok(())
+        Command::Limits { edge, threads: Some(threads), device } => {
+            pentimento_train::parse_device(&device).map_err(Into::into).map(|device| {
+                println!("{}", serde_json::json!(Limits::reached(device, threads, edge)));
+            })
         }
         Command::Scaling => scaling::tables().map(|text| print!("{text}")),
         Command::Layers => {

@@ -2,12 +2,10 @@
 
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
-use super::machine::multiplies_bf16;
 use super::ratio::{Interval, interval, median};
-use super::rows::{Config, Row, setup};
+use super::rows::{Config, Place, Row};
 use super::side::{Least, Side};
 use anyhow::{Context, Result, bail, ensure};
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,14 +22,6 @@ pub struct Effort {
     pub budget_s: f64,
     /// Modes of `torch.compile` that are tried.
     pub modes: &'static [&'static str],
-}
-
-/// Where and how the sides run.
-pub struct Place {
-    /// Folder of what both sides read.
-    pub scratch: PathBuf,
-    /// Threads of each side.
-    pub threads: usize,
 }
 
 /// Half-width of the interval at which a match ends.
@@ -92,11 +82,11 @@ pub struct Outcome {
 pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, effort: &Effort) -> Result<Outcome> {
     // The peer's side writes what both read.
     let first = peers.first_mut().context("no peer")?;
-    first.setup(&setup(&row.ask, &place.scratch, place.threads, &Config::PLAIN))?;
+    first.setup(&place.setup(&row.ask, &Config::PLAIN))?;
     let reference = ready(row, ours, place, &Config::PLAIN, None)?;
     let least = ours.least()?;
     let mut trials = Vec::new();
-    if row.choice.lowers() && !multiplies_bf16() {
+    if row.choice.lowers() && !place.multiplies_bf16() {
         trials.push(format!(
             "{}: bf16 left out on both sides, which this processor imitates at a fraction of fp32's rate",
             row.id
@@ -141,7 +131,7 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
 
 /// Sets a side up and compares its results with the reference.
 fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: Option<&[f64]>) -> Result<Vec<f64>> {
-    side.setup(&setup(&row.ask, &place.scratch, place.threads, config))?;
+    side.setup(&place.setup(&row.ask, config))?;
     let values = side.check(&place.scratch.join("checked"))?;
     if let Some(reference) = reference {
         let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
@@ -206,7 +196,7 @@ fn tournament(
         trials.push(said);
         Ok(())
     };
-    for config in Config::eager(row.choice, multiplies_bf16()) {
+    for config in Config::eager(row.choice, place.multiplies_bf16()) {
         attempt(config, &mut found)?;
     }
     if row.choice.compiles() {
@@ -336,7 +326,7 @@ mod tests {
     #[test]
     fn a_peer_that_takes_three_times_as_long_has_ratio_three() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { scratch: folder.path().into(), threads: 1 };
+        let place = Place { scratch: folder.path().into(), threads: 1, device: "cpu".into() };
         let (mut ours, slow) = (fake(folder.path(), "ours", 10, ONE), fake(folder.path(), "slow", 90, ONE));
         let mut peers = [slow, fake(folder.path(), "fast", 30, ONE)];
         let outcome = contest(&row(), &mut ours, &mut peers, &place, &effort()).unwrap();
@@ -350,7 +340,7 @@ mod tests {
     #[test]
     fn unequal_results_end_the_row() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { scratch: folder.path().into(), threads: 1 };
+        let place = Place { scratch: folder.path().into(), threads: 1, device: "cpu".into() };
         let (mut ours, theirs) = (fake(folder.path(), "ours", 10, ONE), fake(folder.path(), "theirs", 10, TWO));
         let said = contest(&row(), &mut ours, &mut [theirs], &place, &effort()).err().unwrap().to_string();
         assert!(said.contains("row 0: theirs") && said.contains("differ by 1.0"), "{said}");

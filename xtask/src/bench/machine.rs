@@ -20,6 +20,14 @@ pub fn processor() -> String {
     format!("{}, {threads} threads", name.map_or("unknown processor", |(_, n)| n.trim()))
 }
 
+/// What a device is called.
+pub fn device(repo: &Repo, name: &str) -> String {
+    if name == "cpu" {
+        return name.into();
+    }
+    format!("{name}, {}", said("nvidia-smi", &["--query-gpu=name,memory.total", "--format=csv,noheader"], repo))
+}
+
 /// Whether the processor multiplies in bfloat16 itself.
 pub fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -2,10 +2,11 @@
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a command line speaks")]
 
-use super::contest::{Effort, Match, Outcome, Place, contest};
+use super::contest::{Effort, Match, Outcome, contest};
+use super::gpu;
 use super::machine;
 use super::report::{Limits, Line, Report};
-use super::rows::{Choice, Config, Row, rows, setup};
+use super::rows::{Choice, Config, Place, Row, rows};
 use super::side::Side;
 use crate::fixtures::environment;
 use crate::repo::Repo;
@@ -28,6 +29,12 @@ pub struct Ask {
     /// Threads of each side; all cores if absent.
     #[arg(long)]
     threads: Option<usize>,
+    /// Where both sides run: `cuda` stands for the rows of an accelerator, which are others.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// The accelerator's rows at sizes of seconds, on whatever device, to see that both sides run.
+    #[arg(long)]
+    tiny: bool,
     /// Few rounds, one compile mode, the pinned torch only: minutes, to see that everything runs.
     #[arg(long)]
     quick: bool,
@@ -46,9 +53,17 @@ fn memory_steps(choice: Choice) -> usize {
 }
 
 impl Ask {
+    fn rows(&self) -> Vec<Row> {
+        if self.tiny || self.device != "cpu" { gpu::rows(self.tiny) } else { rows() }
+    }
+
     fn effort(&self) -> Effort {
-        let full =
-            Effort { rounds: self.rounds, trials: 3, turn_s: 0.4, budget_s: 90.0, modes: &["default", "max-autotune"] };
+        let modes: &[_] = match self.device.as_str() {
+            "cpu" => &["default", "max-autotune"],
+            // Launches are recorded once and played again: CUDA graphs.
+            _ => &["default", "reduce-overhead", "max-autotune"],
+        };
+        let full = Effort { rounds: self.rounds, trials: 3, turn_s: 0.4, budget_s: 90.0, modes };
         match self.quick {
             true => Effort { rounds: self.rounds.min(6), trials: 1, turn_s: 0.1, budget_s: 10.0, modes: &["default"] },
             false => full,
@@ -63,7 +78,7 @@ impl Ask {
 
 /// Runs the rows, writes `benches/runs/<date>-<machine>`; false if a row failed.
 pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
-    let known: Vec<&str> = rows().iter().map(|r| r.id).chain(["8"]).collect();
+    let known: Vec<&str> = ask.rows().iter().map(|r| r.id).chain(["8"]).collect();
     for row in &ask.rows {
         let there = known.iter().any(|id| id.starts_with(row.as_str()));
         ensure!(there && !row.is_empty(), "no row is called {row}; the rows are {}", known.join(", "));
@@ -73,7 +88,7 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
     let mut report = Report { about: bench.about(repo), ..Report::default() };
     let folder = machine::unused(&repo.root.join("benches/runs"), &machine::folder(repo));
     let mut good = true;
-    for row in rows().into_iter().filter(|r| ask.wants(r.id)) {
+    for row in ask.rows().into_iter().filter(|r| ask.wants(r.id)) {
         let start = Instant::now();
         eprintln!("row {}: {}", row.id, row.title);
         if let Err(error) = bench.measure(&row, &mut report) {
@@ -86,10 +101,12 @@ pub fn run(repo: &Repo, ask: &Ask) -> Result<bool> {
         report.write(&folder)?;
     }
     if report.lines.iter().any(|l| l.least.is_some()) {
-        let threads = bench.place.threads.to_string();
-        report.limits = Some(Limits::parse(&bench.alone(&["limits", "--edge", "2048", "--threads", &threads])?)?);
+        let (threads, device) = (bench.place.threads.to_string(), &bench.place.device);
+        let edge = if device == "cpu" { "2048" } else { "8192" };
+        let asked = ["limits", "--edge", edge, "--threads", &threads, "--device", device];
+        report.limits = Some(Limits::parse(&bench.alone(&asked)?)?);
     }
-    if ask.rows.is_empty() {
+    if ask.rows.is_empty() && !ask.tiny && ask.device == "cpu" {
         eprintln!("growth of cost with work");
         report.scaling = bench.alone(&["scaling"])?;
     }
@@ -116,7 +133,7 @@ impl Bench {
         let python = made.collect::<Result<Vec<_>>>()?;
         let threads = ask.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Ok(Self {
-            place: Place { scratch: scratch(repo)?, threads },
+            place: Place { scratch: scratch(repo)?, threads, device: ask.device.clone() },
             effort: ask.effort(),
             program: built(repo)?,
             script: repo.root.join("benches/peers/serve.py"),
@@ -177,7 +194,7 @@ impl Bench {
     /// Peak MiB of both sides, each in a fresh process in its fastest configuration.
     fn memory(&self, m: &Match) -> Result<(f64, f64)> {
         let peak = |mut side: Side, config: &Config| -> Result<f64> {
-            side.setup(&setup(&m.row.ask, &self.place.scratch, self.place.threads, config))?;
+            side.setup(&self.place.setup(&m.row.ask, config))?;
             side.run(memory_steps(m.row.choice))?;
             side.peak_mib()
         };
@@ -195,6 +212,7 @@ impl Bench {
         };
         let mut about = vec![
             ("machine".into(), machine::processor()),
+            ("device".into(), machine::device(repo, &self.place.device)),
             ("threads of each side".into(), self.place.threads.to_string()),
             ("revision".into(), machine::revision(repo)),
             ("ours".into(), "libtorch 2.11.0".into()),
@@ -235,7 +253,14 @@ mod tests {
     }
 
     fn ask(rows: &[&str]) -> Ask {
-        Ask { rows: rows.iter().map(|r| (*r).into()).collect(), rounds: 40, threads: None, quick: false }
+        Ask {
+            rows: rows.iter().map(|r| (*r).into()).collect(),
+            rounds: 40,
+            threads: None,
+            device: "cpu".into(),
+            tiny: false,
+            quick: false,
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Line {
     pub rounds: Vec<[f64; 2]>,
     /// What an iteration takes at least.
     pub least: Option<Least>,
+    /// Pictures of an iteration, where it is said.
+    pub batch: Option<f64>,
 }
 
 impl Line {
@@ -38,6 +40,7 @@ impl Line {
             peer: join([m.peer.clone(), m.theirs.words(m.row.choice)]),
             rounds: m.rounds.clone(),
             least,
+            batch: m.row.ask["batch"].as_f64(),
         }
     }
 
@@ -201,7 +204,8 @@ impl Report {
         let mut text = format!(
             "\n## Distance to the machine's limits, ours alone\n\nProducts: {:.0} GFLOP/s in fp32, {bf16}; memory: {:.1} GB/s. A \
              multiply-add is two operations. Traffic counts weights, gradients, moments and averages, as if no cache held them.\n\n\
-             | row | ours, ms | products alone, ms | share of the time | weights alone, ms | share |\n|---|---|---|---|---|---|\n",
+             | row | ours, ms | pictures/s | products alone, ms | share of the time | weights alone, ms | share |\n\
+             |---|---|---|---|---|---|---|\n",
             limits.f32, limits.triad
         );
         for (i, line) in self.lines.iter().enumerate() {
@@ -213,9 +217,10 @@ impl Report {
             let (Some(least), Some(rate), Some(seconds)) = (line.least, rate, line.seconds(0)) else { continue };
             let [products, weights] = [2.0 * least.macs / rate / 1e6, least.bytes / limits.triad / 1e6];
             let ms = seconds * 1e3;
+            let rate = line.batch.map_or("-".into(), |n| format!("{:.1}", n / seconds));
             let _ = writeln!(
                 text,
-                "| {} {}, {} | {ms:.3} | {products:.3} | {:.2} | {weights:.3} | {:.2} |",
+                "| {} {}, {} | {ms:.3} | {rate} | {products:.3} | {:.2} | {weights:.3} | {:.2} |",
                 line.id,
                 line.title,
                 line.ours,
@@ -234,7 +239,7 @@ mod tests {
     fn line(id: &str, pairing: &str, rounds: usize) -> Line {
         let rounds = (0..rounds).map(|i| [0.01, 0.02 + 0.001 * i as f64]).collect();
         let (title, ours, peer) = ("a row".into(), "fp32".into(), "torch: eager, fp32".into());
-        Line { id: id.into(), title, pairing: pairing.into(), ours, peer, rounds, least: None }
+        Line { id: id.into(), title, pairing: pairing.into(), ours, peer, rounds, least: None, batch: Some(4.0) }
     }
 
     #[test]
@@ -270,7 +275,11 @@ mod tests {
         let both = ["fastest", "fp32"].map(|pairing| Line { least, ..line("1a", pairing, 6) });
         let lines = both.into_iter().chain([line("5a", "fastest", 6)]).collect();
         let text = Report { lines, limits: Some(limits), ..Report::default() }.summary();
-        assert_eq!(text.matches("| 1a a row, fp32 | 10.000 | 5.000 | 0.50 | 1.000 | 0.10 |").count(), 1, "{text}");
+        assert_eq!(
+            text.matches("| 1a a row, fp32 | 10.000 | 400.0 | 5.000 | 0.50 | 1.000 | 0.10 |").count(),
+            1,
+            "{text}"
+        );
         assert!(!text.contains("5a a row, fp32 |"), "{text}");
     }
 }

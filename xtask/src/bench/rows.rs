@@ -1,6 +1,8 @@
 //! The rows: what is compared, at which sizes, and how closely results must agree.
 
+use super::machine::multiplies_bf16;
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 
 /// A row that both sides run as a work of the line protocol.
 #[derive(Clone, Debug)]
@@ -210,17 +212,34 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// The row's `setup` fields with a folder for what is shared, and a configuration.
-pub fn setup(row: &Value, scratch: &std::path::Path, threads: usize, config: &Config) -> Value {
-    let mut fields: Map<String, Value> = row.as_object().cloned().unwrap_or_default();
-    let shared = fields.remove("shared").and_then(|s| s.as_str().map(String::from)).unwrap_or_default();
-    fields.insert("folder".into(), json!(scratch.join(shared)));
-    fields.insert("threads".into(), json!(threads));
-    for (key, value) in [("device", "cpu"), ("precision", config.precision), ("layout", config.layout)] {
-        fields.entry(key).or_insert_with(|| json!(value));
+/// Where and how the sides run.
+pub struct Place {
+    /// Folder of what both sides read.
+    pub scratch: PathBuf,
+    /// Threads of each side.
+    pub threads: usize,
+    /// `cpu`, or `cuda`.
+    pub device: String,
+}
+
+impl Place {
+    /// Whether products in bf16 pay.
+    pub fn multiplies_bf16(&self) -> bool {
+        self.device != "cpu" || multiplies_bf16()
     }
-    fields.insert("compile".into(), json!(config.compile));
-    Value::Object(fields)
+
+    /// A row's `setup` fields with a folder for what is shared, and a configuration.
+    pub fn setup(&self, row: &Value, config: &Config) -> Value {
+        let mut fields: Map<String, Value> = row.as_object().cloned().unwrap_or_default();
+        let shared = fields.remove("shared").and_then(|s| s.as_str().map(String::from)).unwrap_or_default();
+        fields.insert("folder".into(), json!(self.scratch.join(shared)));
+        fields.insert("threads".into(), json!(self.threads));
+        for (key, value) in [("device", &*self.device), ("precision", config.precision), ("layout", config.layout)] {
+            fields.entry(key).or_insert_with(|| json!(value));
+        }
+        fields.insert("compile".into(), json!(config.compile));
+        Value::Object(fields)
+    }
 }
 
 /// One way of running a row.
@@ -261,7 +280,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn rows_have_their_own_ids_and_whole_setups() {
@@ -269,11 +287,15 @@ mod tests {
         let n = ids.len();
         ids.dedup();
         assert_eq!(ids.len(), n);
+        let place = Place { scratch: "scratch".into(), threads: 2, device: "cuda".into() };
         for row in rows() {
-            let ask = setup(&row.ask, Path::new("scratch"), 2, &Config::PLAIN);
+            let ask = place.setup(&row.ask, &Config::PLAIN);
             let folder = ask["folder"].as_str().unwrap();
             assert!(folder.len() > "scratch/".len() && ask.get("shared").is_none(), "{ask}");
-            assert_eq!((&ask["compile"], &ask["threads"]), (&json!("eager"), &json!(2)));
+            assert_eq!(
+                (&ask["compile"], &ask["threads"], &ask["device"]),
+                (&json!("eager"), &json!(2), &json!("cuda"))
+            );
         }
     }
 
