@@ -13,6 +13,14 @@ from networks import autocast, inputs, randomise, waited
 from shared import written_once
 
 
+def published(network):
+    """As converted checkpoints are: the embedding of time and label is one, of which every block has a copy."""
+    first = randomise(network).transformer_blocks[0].norm1.emb.state_dict()
+    for block in network.transformer_blocks:
+        block.norm1.emb.load_state_dict(first)
+    return network
+
+
 def ddim(ask):
     torch.set_num_threads(ask["threads"])
     size = ask["size"]
@@ -20,7 +28,7 @@ def ddim(ask):
     os.makedirs(ask["folder"], exist_ok=True)
     with open(os.path.join(ask["folder"], "config.json"), "w", encoding="utf-8") as file:
         json.dump(size["config"], file)
-    network.load_state_dict(written_once(ask["folder"], "weights.safetensors", lambda: randomise(network).state_dict()))
+    network.load_state_dict(written_once(ask["folder"], "weights.safetensors", lambda: published(network).state_dict()))
     network.eval().to(ask["device"])
     batch = inputs(ask)
     start, y = batch["x"], batch["y"]

@@ -229,18 +229,22 @@ fn trial(
     reference: &[f64],
 ) -> Result<f64> {
     ready(row, side, place, config, Some(reference))?;
-    let n = repeats(side, effort)?;
-    let times = (0..effort.trials).map(|_| Ok(side.run(n)? / n as f64)).collect::<Result<Vec<_>>>()?;
+    let (n, once) = repeats(side, effort)?;
+    // An iteration that fills a turn by itself has been timed already.
+    let mut times = if n == 1 { vec![once] } else { Vec::new() };
+    while times.len() < effort.trials {
+        times.push(side.run(n)? / n as f64);
+    }
     median(&times).context("no trials")
 }
 
-/// Iterations that make up a turn; they also warm the side up.
-fn repeats(side: &mut Side, effort: &Effort) -> Result<usize> {
+/// Iterations that make up a turn, and the seconds of one; they also warm the side up.
+fn repeats(side: &mut Side, effort: &Effort) -> Result<(usize, f64)> {
     side.run(1)?;
     let once = side.run(1)?;
     let n = (effort.turn_s / once).ceil().clamp(1.0, 1000.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=1000")]
-    Ok(n as usize)
+    Ok((n as usize, once))
 }
 
 /// Both sides in turn until the interval is narrow, the rounds are done or time is up.
@@ -254,7 +258,7 @@ fn duel(
 ) -> Result<(Vec<[f64; 2]>, Interval)> {
     ready(row, ours, place, &a.config, Some(reference))?;
     ready(row, theirs, place, &b.config, Some(reference))?;
-    let (na, nb) = (repeats(ours, effort)?, repeats(theirs, effort)?);
+    let (na, nb) = (repeats(ours, effort)?.0, repeats(theirs, effort)?.0);
     let (mut rounds, start) = (Vec::new(), Instant::now());
     loop {
         let our_time = turn(ours, theirs, na)?;
