@@ -1,5 +1,6 @@
 """Rows 1 to 3: forward passes and training steps of a DiT in plain PyTorch and of diffusers' UNet2DModel."""
 
+import contextlib
 import json
 import os
 
@@ -12,6 +13,9 @@ from shared import written_once
 LEARNING_RATE = 1e-4
 EMA_WEIGHT = 0.05
 CHECKED_STEPS = 5
+
+# What a work keeps switched on until the next one is set up.
+HELD = contextlib.ExitStack()
 
 
 def randomise(network):
@@ -61,6 +65,7 @@ def unet(size):
 
 def prepared(ask, make):
     """The network of a configuration, with the shared weights, and its batch."""
+    HELD.close()
     torch.set_num_threads(ask["threads"])
     network = make(ask["size"])
     if "config" in ask["size"]:
@@ -94,9 +99,11 @@ def waited(ask):
 def forward(ask, make):
     network, called, batch = prepared(ask, make)
     network.eval()
+    # Held through all passes, as in a sampling loop: weights are cast once.
+    HELD.enter_context(autocast(ask))
 
     def run():
-        with torch.inference_mode(), autocast(ask):
+        with torch.inference_mode():
             y = called(batch["x"], batch["t"], batch["y"])
         waited(ask)
         return y

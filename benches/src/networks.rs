@@ -8,8 +8,7 @@ use pentimento_core::{At, Batch, Condition, Learner, Network, Objective, Params,
 use pentimento_nn::diffusers::{self, unet_names};
 use pentimento_nn::weights::load_params;
 use pentimento_nn::{Cost, DitConfig, UnetConfig};
-use pentimento_torch_shim::Autocast;
-use pentimento_train::Ema;
+use pentimento_train::{Ema, Lowered};
 use tch::{Kind, Reduction, Tensor};
 
 /// As in `benches/peers/networks.py`.
@@ -31,8 +30,7 @@ pub type Make = fn(&Ask) -> Result<Built>;
 /// The DiT under its original names.
 pub fn dit(ask: &Ask) -> Result<Built> {
     let s = &ask.size;
-    let (patch, width, depth, heads) = (Some(s.patch), Some(s.width), Some(s.depth), Some(s.heads));
-    let config = DitConfig { patch, width, depth, heads, ..DitConfig::default() };
+    let config = DitConfig::sized([s.patch, s.width, s.depth, s.heads]);
     let params = Params::new(ask.device()?, 0);
     let plan = config.plan([s.channels, s.side, s.side], s.classes)?;
     let network = plan.build(&params.root());
@@ -75,34 +73,32 @@ impl Shown {
     }
 }
 
-/// A forward pass without gradients.
+/// A forward pass without gradients, over and over as in sampling.
 pub struct Forward {
     built: Built,
     x: Tensor,
     t: Tensor,
     condition: Condition,
-    kind: Kind,
+    _lowered: Lowered,
 }
 
 impl Forward {
     /// With the shared weights and batch.
     pub fn new(ask: &Ask, make: Make) -> Result<Self> {
-        Ok(Self::of(make(ask)?, Shown::shared(ask)?, ask.precision.kind()))
+        Self::of(make(ask)?, Shown::shared(ask)?, ask.precision.kind())
     }
 
     /// Of a network, whose weights are learned no more.
-    pub fn of(built: Built, shown: Shown, kind: Kind) -> Self {
+    pub fn of(built: Built, shown: Shown, kind: Kind) -> Result<Self> {
         built.params.freeze();
-        let Shown { x, t, y, .. } = shown;
-        Self { built, x, t, condition: Condition { y: Some(y), c: None }, kind }
+        let (Shown { x, t, y, .. }, lowered) = (shown, Lowered::new(&built.params, kind)?);
+        Ok(Self { built, x, t, condition: Condition { y: Some(y), c: None }, _lowered: lowered })
     }
 
     fn output(&self) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        let device = self.built.params.device();
-        let _autocast = Autocast::new(device, self.kind)?;
         let y = self.built.network.forward(&self.x, &self.t, &self.condition);
-        waited(device);
+        waited(self.built.params.device());
         Ok(y)
     }
 }

@@ -8,7 +8,7 @@ use pentimento_diffusion::{
 };
 use pentimento_nn::Cost;
 use pentimento_nn::diffusers::{self, dit_names};
-use pentimento_torch_shim::Autocast;
+use pentimento_train::Lowered;
 use tch::{Kind, Tensor};
 
 /// Length of the table of noise levels, with diffusers' default betas.
@@ -53,7 +53,7 @@ impl Drawing {
     }
 
     fn output(&self) -> Result<Tensor> {
-        let _autocast = Autocast::new(self.params.device(), self.kind)?;
+        let _lowered = Lowered::new(&self.params, self.kind)?;
         let walk = Walk { step: &Ddim { eta: 0.0 }, levels: &self.levels, noise: &self.noise };
         let x = sample(&self.denoiser, &walk, self.start.shallow_clone(), &self.condition, &mut |_| ());
         waited(self.params.device());

@@ -39,8 +39,7 @@ impl Point {
     }
 
     fn network(self) -> Result<Built> {
-        let (width, heads) = (Some(self.width), Some(self.width.div_euclid(32)));
-        let config = DitConfig { patch: Some(2), width, depth: Some(6), heads, ..DitConfig::default() };
+        let config = DitConfig::sized([2, self.width, 6, self.width.div_euclid(32)]);
         let (params, plan) = (Params::new(Device::Cpu, 0), config.plan(self.shape(), 10)?);
         let network = plan.build(&params.root());
         Ok(Built { params, network: Box::new(network), cost: plan.cost() })
@@ -50,7 +49,7 @@ impl Point {
         let shown = || Shown::waves(self.batch, self.shape());
         let (a, b) = (self.network()?, self.network()?);
         let cost = a.cost;
-        Ok((cost, [Box::new(Forward::of(a, shown(), Kind::Float)), Box::new(Train::of(b, shown(), Kind::Float))]))
+        Ok((cost, [Box::new(Forward::of(a, shown(), Kind::Float)?), Box::new(Train::of(b, shown(), Kind::Float))]))
     }
 }
 

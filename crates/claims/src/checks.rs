@@ -242,7 +242,7 @@ fn a_setting_is_chosen_by_its_score() {
     };
     let chosen = |settings: &[f64], breaks: bool| {
         let run = |ctx: &mut Context| {
-            let best = ctx.choose(settings, |_, x| if breaks { broken() } else { Ok(-(x - 3.0).abs()) })?;
+            let best = ctx.choose(settings, |_, x| if breaks { broken() } else { Ok(-(x - 3.0_f64).abs()) })?;
             Ok(Metrics::new([("best", best)]))
         };
         try_run(run, 0, &mut Silent).unwrap().get("best").unwrap()
@@ -250,6 +250,8 @@ fn a_setting_is_chosen_by_its_score() {
     assert_eq!(chosen(&[1.0, 2.5, 9.0], false), 2.5);
     assert_eq!(chosen(&[7.0, 8.0], true), 7.0);
     assert_eq!(chosen(&[5.0], true), 5.0);
+    let none = try_run(|ctx| ctx.choose(&[] as &[f64], |_, _| Ok(0.0)).map(|_| Metrics::default()), 0, &mut Silent);
+    assert!(matches!(none, Err(Error::NoChoice)));
 }
 
 /// Codes that are the same for every item are no candidate either, and what else goes wrong stops the arm.
@@ -258,7 +260,7 @@ fn dead_codes_lose_and_other_errors_stop() {
     let dead =
         || probe_codes([0, 1, 2].map(|_| (Tensor::ones([6, 2], (Kind::Float, Device::Cpu)), vec![0, 1, 0, 1, 0, 1])));
     let run = |ctx: &mut Context| {
-        let best = ctx.choose(&[1.0, 2.0], |_, x| if x < 1.5 { Ok(dead()?.score) } else { Ok(0.1) })?;
+        let best = ctx.choose(&[1.0, 2.0], |_, x| if *x < 1.5 { Ok(dead()?.score) } else { Ok(0.1) })?;
         Ok(Metrics::new([("best", best)]))
     };
     assert_eq!(try_run(run, 0, &mut Silent).unwrap().get("best"), Some(2.0));

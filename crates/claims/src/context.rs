@@ -73,18 +73,24 @@ impl Context<'_> {
         images.min(steps * batch as u64)
     }
 
+    /// A batch as it is, and in an estimate a share of it: for measurements that are most of an arm's time.
+    #[must_use]
+    pub fn shortened(&self, batch: &Batch) -> Batch {
+        batch.head(usize::try_from(self.length(batch.len() as u64, 1)).unwrap_or(usize::MAX))
+    }
+
     /// The setting with the highest score: how an arm is tuned. One at which training or its codes break down is no candidate, a
     /// single one is taken untried, and where none works the first is left to fail in the open.
     ///
     /// # Errors
-    /// Whatever else stops a trial.
-    pub fn choose(
+    /// No settings; whatever else stops a trial.
+    pub fn choose<S: Clone>(
         &mut self,
-        settings: &[f64],
-        mut score: impl FnMut(&mut Self, f64) -> Result<f64, Error>,
-    ) -> Result<f64, Error> {
-        let mut best = (f64::NEG_INFINITY, settings.first().copied().unwrap_or(f64::NAN));
-        for &setting in settings.iter().filter(|_| settings.len() > 1) {
+        settings: &[S],
+        mut score: impl FnMut(&mut Self, &S) -> Result<f64, Error>,
+    ) -> Result<S, Error> {
+        let mut best = (f64::NEG_INFINITY, settings.first().ok_or(Error::NoChoice)?);
+        for setting in settings.iter().filter(|_| settings.len() > 1) {
             let found = match score(self, setting) {
                 Err(Error::Train(pentimento_train::Error::NonFinite { .. })) => f64::NEG_INFINITY,
                 // A rate so large that rectifiers died leaves a code that is the same for every item.
@@ -95,7 +101,7 @@ impl Context<'_> {
                 best = (found, setting);
             }
         }
-        Ok(best.1)
+        Ok(best.1.clone())
     }
 
     /// Trains what `make` initialises at the rate at which a trial of so many images does best on held-out items, by `score`: how
@@ -118,7 +124,7 @@ impl Context<'_> {
             ctx.train(&mut model, &learned, &TrainTable { images, lr, ..table.clone() }, ctx.seed)?;
             Ok(model)
         };
-        let rate = self.choose(rates, |ctx, rate| score(&train(ctx, trial_images, rate)?, &held))?;
+        let rate = self.choose(rates, |ctx, rate| score(&train(ctx, trial_images, *rate)?, &held))?;
         Ok((train(self, table.images, rate)?, rate))
     }
 
@@ -200,6 +206,15 @@ pub fn probe_codes(parts: [(Tensor, Vec<u32>); 3]) -> Result<ProbeResult, Error>
     }
     let part = |i: usize| Part { features: &codes[i], target: Target::Labels(&parts[i].1) };
     Ok(probe(&part(0), &part(1), &part(2), &ProbeConfig::linear())?)
+}
+
+/// A linear probe of the classes on what `code` makes of pictures, `[N, D]`: parts as in [`probe_codes`].
+///
+/// # Errors
+/// As [`probe_codes`], and data without classes.
+pub fn probe_batches(parts: [&Batch; 3], code: impl Fn(&Tensor) -> Tensor) -> Result<ProbeResult, Error> {
+    let one = |b: &Batch| -> Result<_, Error> { Ok((code(&b.x), labels(b)?)) };
+    probe_codes([one(parts[0])?, one(parts[1])?, one(parts[2])?])
 }
 
 /// Codes `[N, D]` as the measures take them.

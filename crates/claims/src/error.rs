@@ -53,6 +53,17 @@ pub enum Error {
         /// Why it cannot be used and what to do.
         why: String,
     },
+    /// A list of settings to choose from that holds none.
+    #[error("a list of settings to choose from is empty; give it one at least")]
+    NoChoice,
+    /// Data with fewer items than a setting asks for.
+    #[error("{asked} items are asked for and the data has {there}; ask for fewer, such as probe_items = {there}")]
+    TooFew {
+        /// Items asked for.
+        asked: u64,
+        /// Items there are.
+        there: u64,
+    },
     /// A claim about classes on data that has none.
     #[error("the data has no classes, or not for every item; name a set in `[data]` that has")]
     NoClasses,

@@ -125,8 +125,7 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Metrics, Sets, labels, try_run};
-    use pentimento_data::Subset;
+    use crate::{Metrics, Sets, labels, part, try_run};
     use pentimento_measure::{accuracy, frechet};
     use pentimento_train::Silent;
 
@@ -134,9 +133,8 @@ mod tests {
     /// and not digits from digits.
     #[test]
     fn a_judge_learns_once_and_sees_what_is_on_disk() {
-        let sets = Sets { train: "digits".into(), test: "digits".into(), test_items: 0 }.open().unwrap();
-        let part = |a, b| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(sets.train.clone(), 3, a, b)) };
-        let (own, rest) = (part(0.0, 0.5), part(0.5, 1.0));
+        let sets = Sets::of("digits", "digits", 0).open().unwrap();
+        let [own, rest] = [(0.0, 0.5), (0.5, 1.0)].map(|(a, b)| part(&sets.train, 3, a, b));
         let config = JudgeConfig { width: 8, features: 16, images: 6000, batch: 50, lr: 5e-3 };
         let run = |ctx: &mut Context| {
             let judge = Judge::trained(ctx, &config, &own)?;

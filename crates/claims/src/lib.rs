@@ -33,7 +33,7 @@ mod store;
 mod testing;
 pub mod verdict;
 
-pub use context::{Context, features, labels, probe_codes};
+pub use context::{Context, features, labels, probe_batches, probe_codes};
 pub use error::Error;
 pub use evidence::{Cell, Evidence, FORMAT_VERSION, Found};
 pub use factors::{FACTORS, FactorCodes, FactorTests};
@@ -44,7 +44,7 @@ pub use method::{Arm, Card, Claim, HEADINGS, Method, Metrics, Picture, Run};
 pub use page::{gallery, page, summary};
 pub use recipe::{Budget, Predicate, Recipe, Setting, settings};
 pub use revision::Fixed;
-pub use sets::{Opened, Sets};
+pub use sets::{Opened, Sets, part};
 pub use store::{Store, key};
-pub use testing::{noisy, try_run, try_step};
+pub use testing::{noised, noisy, try_run, try_step};
 pub use verdict::{Direction, Interval, Judgement, Kind, LOOKS, Rule, Scale, Verdict};

@@ -173,6 +173,11 @@ impl Metrics {
         Self { values: values.into_iter().map(|(k, v)| (k.into(), v)).collect(), pictures: Vec::new() }
     }
 
+    /// One number more.
+    pub fn put(&mut self, name: impl Into<String>, value: f64) {
+        self.values.push((name.into(), value));
+    }
+
     /// The same with pictures, where somebody will look at the run.
     ///
     /// # Errors

@@ -29,6 +29,11 @@ pub struct Opened {
 }
 
 impl Sets {
+    /// By their names; `test_items` as in the field.
+    pub fn of(train: &str, test: &str, test_items: u64) -> Self {
+        Self { train: train.into(), test: test.into(), test_items }
+    }
+
     /// Opens what is learned from, alone.
     ///
     /// # Errors
@@ -95,11 +100,15 @@ impl Opened {
         Ok((learned, gather(held.as_ref(), &all)?.upload(device)))
     }
 
-    /// Items to fit a probe on, other ones for every seed: three quarters to fit it, and a quarter to choose its strength.
+    /// Items to fit a probe on, three quarters of them, and to choose its strength on, a quarter. Seeds take them in turn, and begin anew
+    /// where the data ends.
     ///
     /// # Errors
-    /// An item that cannot be read.
+    /// Fewer items than are asked for, one that cannot be read.
     pub fn probed(&self, seed: u64, n: u64, device: Device) -> Result<[Batch; 2], Error> {
+        if n > self.train.len() {
+            return Err(Error::TooFew { asked: n, there: self.train.len() });
+        }
         let numbers: Vec<u64> = (0..n).map(|i| (seed * n + i) % self.train.len()).collect();
         let all = self.items(&numbers, device)?;
         let cut = all.len().div_euclid(4) * 3;
@@ -126,6 +135,31 @@ pub(crate) fn classes(data: &dyn Dataset) -> Result<i64, Error> {
 /// Data without a share of its items, and that share.
 pub(crate) fn held_out(data: &Arc<dyn Dataset>, share: f64) -> (Arc<dyn Dataset>, Arc<dyn Dataset>) {
     const KEY: u64 = 0x6775;
-    let part = |from, to| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(data.clone(), KEY, from, to)) };
-    (part(share, 1.0), part(0.0, share))
+    (part(data, KEY, share, 1.0), part(data, KEY, 0.0, share))
+}
+
+/// The items whose hash under a key lies in `[from, to)` of the unit interval: ranges that do not overlap give parts that share no item,
+/// and items appended later move nothing.
+pub fn part(data: &Arc<dyn Dataset>, key: u64, from: f64, to: f64) -> Arc<dyn Dataset> {
+    Arc::new(Subset::by_hash(data.clone(), key, from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_probe_on_items_in_turn_and_on_no_more_than_there_are() {
+        let sets = Sets::of("digits", "digits", 5).open().unwrap();
+        let all = sets.train.len();
+        let numbers = |seed| {
+            let [fit, choose] = sets.probed(seed, 1000, Device::Cpu).unwrap();
+            assert_eq!((fit.len(), choose.len()), (750, 250));
+            [fit.index, choose.index].concat()
+        };
+        assert_eq!(numbers(0), (0..1000).collect::<Vec<u64>>());
+        assert_eq!(numbers(1), (1000..all).chain(0..2000 - all).collect::<Vec<u64>>());
+        let refused = sets.probed(0, all + 1, Device::Cpu).map(|_| ());
+        assert!(matches!(refused, Err(Error::TooFew { asked, there }) if asked == all + 1 && there == all));
+    }
 }

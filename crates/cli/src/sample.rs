@@ -5,7 +5,7 @@ use crate::terminal::{Opened, Steps, open_any, result, say};
 use pentimento_claims::LearnedModel;
 use pentimento_diffusion::{Grid, Sampler};
 use pentimento_io::{Array, Values, atomic, npz, png_out};
-use pentimento_train::{Drawing, Drawn, Model, SampleTable, bytes, default_out};
+use pentimento_train::{Drawing, Drawn, Model, Precision, SampleTable, bytes, default_out};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -34,6 +34,9 @@ pub struct Args {
     /// Times between which guidance acts: --interval 0.2,0.8
     #[arg(long, value_parser = interval)]
     interval: Option<[f64; 2]>,
+    /// Kind of products: fp32, bf16, or auto, which is bf16 where the device multiplies in it.
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -75,6 +78,7 @@ fn of_diffusion(args: &Args, model: &Model, started: Instant) -> Outcome {
     how.grid = args.grid.unwrap_or(how.grid);
     how.guidance = args.guidance.unwrap_or(how.guidance);
     how.interval = args.interval.unwrap_or(how.interval);
+    how.precision = args.precision.unwrap_or(how.precision);
     drawing.check()?;
     drawing.class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
     let mut bar = Steps::new("drawing");
@@ -93,8 +97,8 @@ fn of_method(args: &Args, model: &LearnedModel, started: Instant) -> Outcome {
     let given = args.steps.is_some() || args.sampler.is_some() || args.grid.is_some();
     let slug = model.method.slug;
     anyhow::ensure!(
-        !given && args.guidance.is_none() && args.interval.is_none(),
-        "--steps, --sampler, --grid, --guidance and --interval are a diffusion recipe's; {slug} draws as its own settings say"
+        !given && args.guidance.is_none() && args.interval.is_none() && args.precision.is_none(),
+        "--steps, --sampler, --grid, --guidance, --interval and --precision are a diffusion recipe's; {slug} draws as its own settings say"
     );
     let class = args.class.as_deref().map(|c| model.class(c)).transpose()?;
     let (n, batch, how) = (args.n, args.batch, SampleTable::default());

@@ -1,4 +1,4 @@
-//! Numbers out of tensors, and how far two are apart: what exact checks are made of.
+//! Numbers out of tensors, how far two are apart, rows as directions: what pages report with and exact checks are made of.
 
 use tch::Tensor;
 

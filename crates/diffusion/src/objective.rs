@@ -1,6 +1,6 @@
 use crate::{Parametrised, Path, Preconditioning, Prediction, Spread, Times, Weighting};
 use pentimento_core::{
-    At, Batch, Condition, Draw, Draws, HostBatch, Level, NO_LABEL, Objective, Params, Stream, Tap, Terms,
+    At, Batch, Condition, Draw, Draws, HostBatch, Level, NO_LABEL, Network, Objective, Params, Stream, Tap, Terms,
 };
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -51,6 +51,17 @@ impl DiffusionLoss {
     /// The loss of a network with the parameters that it learns.
     pub fn new(denoiser: Parametrised, params: Params, config: LossConfig) -> Self {
         Self { denoiser, params, config }
+    }
+
+    /// The loss of a network on all times alike, spread evenly over every batch, in the units of what it predicts.
+    pub fn stratified(
+        network: Box<dyn Network>,
+        params: Params,
+        (path, prediction): (Path, Prediction),
+        label_dropout: f64,
+    ) -> Self {
+        let config = LossConfig { spread: Spread::Stratified, label_dropout, ..LossConfig::default() };
+        Self::new(Parametrised::new(network, path, prediction), params, config)
     }
 
     /// The denoiser that is trained.

@@ -63,6 +63,14 @@ impl Knn {
             all
         }))
     }
+
+    /// The label that most of the `k` nearest bear, for every query; `labels` are the bank's.
+    ///
+    /// # Errors
+    /// As [`Knn::neighbours`].
+    pub fn classify(&self, queries: &Features, labels: &[u32], k: usize) -> Result<Vec<u32>> {
+        self.neighbours(queries, k)?.iter().map(|near| Vote::Plain.label(near, labels)).collect()
+    }
 }
 
 impl Vote {
@@ -128,6 +136,7 @@ mod tests {
         let near = Knn::new(&train, Metric::Euclidean).neighbours(&query, 7).unwrap();
         let got: Vec<u32> = near.iter().map(|n| Vote::Plain.label(n, &labels).unwrap()).collect();
         assert_eq!(got, file.labels("knn.plain"));
+        assert_eq!(Knn::new(&train, Metric::Euclidean).classify(&query, &labels, 7).unwrap(), got);
         let values: Vec<f32> = (0..train.n()).map(|i| train.row(i)[0]).collect();
         for (near, want) in near.iter().zip(file.f64s("knn.mean")) {
             assert_close(Vote::Plain.value(near, &values).unwrap(), want, 1e-9);

@@ -88,14 +88,11 @@ impl DitTransformer2d {
         need("norm_eps", &self.norm_eps, &[1e-5])?;
         let outputs = self.out_channels.unwrap_or(self.in_channels);
         need("out_channels", &outputs, &[self.in_channels, 2 * self.in_channels])?;
+        let width = self.num_attention_heads * self.attention_head_dim;
         let config = DitConfig {
-            patch: Some(self.patch_size),
-            width: Some(self.num_attention_heads * self.attention_head_dim),
-            depth: Some(self.num_layers),
-            heads: Some(self.num_attention_heads),
             learn_sigma: outputs > self.in_channels,
             arithmetic: Arithmetic::Diffusers,
-            ..DitConfig::default()
+            ..DitConfig::sized([self.patch_size, width, self.num_layers, self.num_attention_heads])
         };
         let [h, w] = self.sample_size.sides();
         Ok((config, [self.in_channels, h, w], self.num_embeds_ada_norm))

@@ -88,14 +88,19 @@ pub struct DitPlan {
 }
 
 impl DitConfig {
+    /// One with patches of an edge, and the width, depth and heads of the transformer.
+    pub fn sized([patch, width, depth, heads]: [i64; 4]) -> Self {
+        let [patch, width, depth, heads] = [patch, width, depth, heads].map(Some);
+        Self { patch, width, depth, heads, ..Self::default() }
+    }
+
     /// The config of a name like `DiT-S/4`.
     ///
     /// # Errors
     /// [`Error::UnknownChoice`] and [`Error::OutOfRange`].
     pub fn preset(name: &str) -> Result<Self, Error> {
         let (patch, [width, depth, heads]) = parse(name)?;
-        let (patch, width, depth, heads) = (Some(patch), Some(width), Some(depth), Some(heads));
-        Ok(Self { patch, width, depth, heads, ..Self::default() })
+        Ok(Self::sized([patch, width, depth, heads]))
     }
 
     /// Checks everything against the images and the number of classes (0 = unconditional).

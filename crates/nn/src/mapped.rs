@@ -79,8 +79,7 @@ mod tests {
     use tch::Device;
 
     fn network(learn_sigma: bool) -> (Params, Mapped) {
-        let [patch, width, depth, heads] = [2, 16, 1, 2].map(Some);
-        let config = NetworkConfig::Dit(DitConfig { patch, width, depth, heads, learn_sigma, ..DitConfig::default() });
+        let config = NetworkConfig::Dit(DitConfig { learn_sigma, ..DitConfig::sized([2, 16, 1, 2]) });
         let params = Params::new(Device::Cpu, 1);
         let mapped = Mapped::new(&config, &params.root(), [3, 4, 8], (5, 0.25)).unwrap();
         open_gates(&params, 2);

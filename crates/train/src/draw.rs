@@ -5,6 +5,7 @@ use crate::{Error, RunFolder, model};
 use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params};
 use pentimento_diffusion::{ClassifierFree, Clipped, Parametrised, Walk, sample};
 use pentimento_io::{Array, Values, png_out};
+use pentimento_torch_shim::Autocast;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -85,6 +86,34 @@ impl Model {
     }
 }
 
+/// Products in a kind, as long as it lives: for passes without gradients, over and over. Weights are cast once, which autocast remembers
+/// only of those that could learn; so they can, meanwhile.
+pub struct Lowered {
+    cast: Vec<Tensor>,
+    _autocast: Autocast,
+}
+
+impl Lowered {
+    /// [`Kind::Float`] changes nothing.
+    ///
+    /// # Errors
+    /// A device without autocast.
+    pub fn new(params: &Params, kind: Kind) -> Result<Self, Error> {
+        let autocast = Autocast::new(params.device(), kind)
+            .map_err(|source| pentimento_core::Error::Torch { what: "autocast".into(), source })?;
+        let cast = if kind == Kind::Float { Vec::new() } else { params.learned() };
+        let cast: Vec<Tensor> = cast.into_iter().filter(|t| !t.requires_grad()).collect();
+        cast.iter().for_each(|t| drop(t.shallow_clone().set_requires_grad(true)));
+        Ok(Self { cast, _autocast: autocast })
+    }
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        self.cast.iter().for_each(|t| drop(t.shallow_clone().set_requires_grad(false)));
+    }
+}
+
 /// What to draw and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drawing {
@@ -149,6 +178,7 @@ impl Drawing {
             let want = if k == 0 { "absent: this model knows no classes".into() } else { format!("a class in 0..{k}") };
             return Err(Error::Value { key: "--class", got: class.to_string(), want });
         }
+        let _lowered = Lowered::new(&model.params, self.how.precision.kind(model.device()))?;
         let path = model.denoiser.path();
         let levels = self.how.grid.levels(path, self.how.steps);
         let step = self.how.sampler.step();
@@ -241,4 +271,27 @@ pub fn default_out(run: &Path) -> std::path::PathBuf {
 /// Whether a folder is a run.
 pub fn is_run(path: &Path) -> bool {
     ["plan.json", "model.safetensors"].iter().any(|f| path.join(f).exists()) || !RunFolder::checkpoints(path).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights could learn as long as products are lowered, so that autocast casts them once; then they are what they were.
+    #[test]
+    fn weights_are_frozen_again_behind_lowered_products() {
+        let params = Params::new(Device::Cpu, 0);
+        let (w, fixed) =
+            (params.root().ones("w", &[2, 2]), params.root().buffer("b", Tensor::ones([1], tch::kind::FLOAT_CPU)));
+        params.freeze();
+        let learns = || w.requires_grad();
+        let x = Tensor::ones([1, 2], tch::kind::FLOAT_CPU);
+        let _guard = tch::no_grad_guard();
+        for (kind, meanwhile) in [(Kind::BFloat16, true), (Kind::Float, false)] {
+            let lowered = Lowered::new(&params, kind).unwrap();
+            assert_eq!((learns(), x.matmul(&w).kind(), fixed.requires_grad()), (meanwhile, kind, false));
+            drop(lowered);
+            assert!(!learns() && x.matmul(&w).kind() == Kind::Float);
+        }
+    }
 }

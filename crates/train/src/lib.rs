@@ -32,7 +32,7 @@ mod training;
 
 pub use checkpoint::{Checkpoint, FORMAT_VERSION, Meta, Window, machine, migrate};
 pub use course::{Course, Diary, State, Walked, walk};
-pub use draw::{Drawing, Drawn, Model, PictureText, bytes, class_of, default_out, is_run};
+pub use draw::{Drawing, Drawn, Lowered, Model, PictureText, bytes, class_of, default_out, is_run};
 pub use ema::Ema;
 pub use error::Error;
 pub use folder::{Kept, RunFolder};

@@ -12,6 +12,7 @@ use pentimento_nn::NetworkConfig;
 use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use std::path::Path as FsPath;
+use std::str::FromStr;
 use tch::{Device, Kind};
 
 /// A recipe as typed. [`crate::Plan::new`] checks it.
@@ -145,6 +146,19 @@ pub enum Precision {
     Auto,
 }
 
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "fp32" => Ok(Self::Fp32),
+            "bf16" => Ok(Self::Bf16),
+            "auto" => Ok(Self::Auto),
+            _ => Err(format!("{name}: there are fp32, bf16 and auto")),
+        }
+    }
+}
+
 impl Precision {
     /// The kind of products on a device.
     pub fn kind(self, device: Device) -> Kind {
@@ -242,6 +256,11 @@ impl TrainTable {
             max_nonfinite: default_nonfinite(),
         }
     }
+
+    /// The same without a bound on gradients: where arms have losses of different scale, a bound would favour one.
+    pub fn unclipped(images: u64, batch: usize, lr: f64) -> Self {
+        Self { clip: 0.0, ..Self::new(images, batch, lr) }
+    }
 }
 
 fn default_schedule() -> Schedule {
@@ -288,6 +307,8 @@ pub struct SampleTable {
     pub interval: [f64; 2],
     /// Hold the estimate of the clean picture inside [-1, 1] at every step.
     pub clip: bool,
+    /// Kind of products: in bf16 a picture takes about half as long and comes out a little different.
+    pub precision: Precision,
     /// Scales of the guidance sweep in the report; empty = no sweep.
     pub sweep: Vec<f64>,
 }
@@ -301,6 +322,7 @@ impl Default for SampleTable {
             guidance: 1.5,
             interval: [0.0, 1.0],
             clip: false,
+            precision: Precision::Fp32,
             sweep: Vec::new(),
         }
     }

@@ -34,7 +34,7 @@ const FEWEST: usize = 6;
 const IDLE_SHARE: f64 = 0.05;
 
 /// Seconds between turns, in which threads that wait at a barrier go to sleep.
-const PAUSE: Duration = Duration::from_millis(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A configuration of a side with its time.
 #[derive(Clone, Debug)]

@@ -46,6 +46,13 @@ fn the_same_command_draws_the_same_bytes_in_any_batch() {
     assert!(far.sum::<usize>() <= 1);
     draw("-n 1 --seed 1 --out other");
     assert_ne!(pixels(&t.path("a/000000.png")), pixels(&t.path("other/000000.png")));
+    // Products in bf16: almost the same picture.
+    draw("-n 1 --precision bf16 --out half");
+    let (a, b) = (pixels(&t.path("a/000000.png")), pixels(&t.path("half/000000.png")));
+    let apart = a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
+    assert!(apart > 0.0 && apart < 10.0, "{apart} of 255");
+    let said = t.run("sample r --precision fp8");
+    assert!(said.code == Some(2) && said.err.contains("fp8: there are fp32, bf16 and auto"), "{said:?}");
 }
 
 #[test]

@@ -11,15 +11,17 @@
 //!     C holds the channel as narrow, and then opens it. R is summed over latents and averaged before the absolute value: |R - C|
 //!     of each picture would ask of every picture the same.
 //! **Needs.** `latent::Gaussian`, `latent::bernoulli`, `nn::Mlp`, `nn::ConvEncoder`, `nn::ConvDecoder`, `measure::mig`.
-//! **Departs.** The world is ours, after dSprites: 32 pixels, thresholded. Small is a perceptron; the convolutions of the paper are
-//!     its other recipe. Not here: the study of one Gaussian blob, and colour.
+//! **Departs.** The world is ours, after dSprites, and thresholded. Small has 32 pixels and is a perceptron; the convolutions of the
+//!     paper are its other recipe. The arms are not compared at equal nats, for which the diagnosis holds the claim itself at fault.
+//!     Not here: the study of one Gaussian blob, and colour.
 //! **Holds if.** Reconstructions cost 15 % fewer nats than beta-VAE's, over seeds (`recipes/autoencoders/beta-vae-capacity.toml`).
-//!     Beside it: the mutual information gap is no worse, R ends within a nat of C_max, and position is read off the code
+//!     Reported beside it: the mutual information gap is no worse, R ends within a nat of C_max, and position is read off the code
 //!     at fewer nats than size.
 
 use pentimento_claims::{
     Budget, Claim, Context, Error, Method, Metrics, Picture, Recipe, Trainable, Trainer, features, settings,
 };
+use pentimento_core::exact::value;
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Condition, Draws, Learner, Noise, Params, Stream, Terms, Trained};
 use pentimento_data::sprites::{CENTRE, Mode, SCALE, Sprites, SpritesConfig};
@@ -100,7 +102,7 @@ impl Trainable for Config {
         Open { sprites: Some(self.world.clone()), ..Open::default() }
     }
     fn table(&self) -> TrainTable {
-        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, self.lr) }
+        TrainTable::unclipped(self.images, self.batch, self.lr)
     }
     fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
         Ok(Box::new(Model::new(self, signature.input, Pressure::rising(self), device, seed)?))
@@ -152,7 +154,7 @@ fn explained(codes: &Tensor, targets: &Tensor) -> f64 {
     // The ridge is far below what a latent in use varies by, and keeps the dead ones from dividing by zero.
     let gram = a.tr().matmul(&a) + Tensor::eye(a.size()[1], (Kind::Double, a.device())) * (1e-6 * a.size()[0] as f64);
     let left = &b - a.matmul(&Tensor::linalg_solve(&gram, &a.tr().matmul(&b), true));
-    1.0 - (left.square().sum(Kind::Double) / b.square().sum(Kind::Double)).double_value(&[])
+    1.0 - value(&(left.square().sum(Kind::Double) / b.square().sum(Kind::Double)))
 }
 
 type Map = Box<dyn Fn(&Tensor) -> Tensor + Send>;
@@ -175,7 +177,7 @@ struct Model {
     shape: [i64; 3],
     latent: i64,
     pressure: Pressure,
-    /// Pictures that are looked at through training, and after how many images the next time is.
+    /// Pictures that are looked at through training.
     watched: Option<Watched>,
 }
 
@@ -226,6 +228,7 @@ impl Model {
     }
 }
 
+// By hand and not in `SingleLoss`: |R - C| is of the batch's mean, so that micro-batches would change the loss.
 impl Learner for Model {
     fn step(&mut self, batch: &Batch, at: &At, optimisers: &mut Optimisers) -> Terms {
         self.watch(at.images);
@@ -265,10 +268,9 @@ impl Trained for Model {
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
     let config: Config = recipe.config(budget)?;
     let world = Arc::new(Sprites::new(config.world.clone())?);
-    let beta = Pressure::Beta(config.beta);
     let arms = [
         ("vae", "a price of 1: the plain bound", Pressure::Beta(1.0)),
-        ("beta-vae", "a price to the end", beta),
+        ("beta-vae", "a price to the end", Pressure::Beta(config.beta)),
         ("capacity", "a budget that rises", Pressure::rising(&config)),
     ];
     Ok(Claim::of(json!(config), vec![world.fingerprint()], (config, world), arms, |(config, world), ctx, pressure| {
@@ -303,15 +305,15 @@ fn run(ctx: &mut Context, config: &Config, world: &Arc<Sprites>, pressure: Press
         [shape, scale, rotation, x, y].map(|p| u32::try_from(p).unwrap_or(u32::MAX))
     });
     let gap = mig(&features(&q.mean)?, &Factors::new(5, places.collect())?, 20)?;
-    let mean = |t: &Tensor| t.mean(Kind::Double).double_value(&[]);
+    let mean = |t: &Tensor| value(&t.mean(Kind::Double));
     let mut metrics =
         Metrics::new([("reconstruction", mean(&d)), ("kl", mean(&r)), ("budget", config.capacity), ("mig", gap.score)]);
     let seen = model.watched.as_ref().map_or(&[][..], |w| &w.seen);
     for (name, k) in [("nats_of_position", 0), ("nats_of_size", 1)] {
         // When half the variance is read off the code for the first time; at the end where it never is.
         let first = seen.iter().find(|(_, explained)| explained[k] > 0.5).or(seen.last());
-        let nats = first.map_or(f64::NAN, |(kl, _)| kl.sum(Kind::Double).double_value(&[]));
-        metrics.values.push((name.into(), nats));
+        let nats = first.map_or(f64::NAN, |(kl, _)| value(&kl.sum(Kind::Double)));
+        metrics.put(name, nats);
     }
     metrics.showing(ctx, || pictures(&model, &q, seen, shape))
 }
@@ -348,7 +350,6 @@ fn pictures(model: &Model, q: &Gaussian, seen: &[(Tensor, [f64; 2])], shape: [i6
 mod tests {
     use super::*;
     use pentimento_claims::{try_run, try_step};
-    use pentimento_core::exact::value;
     use pentimento_core::noise::init_normal;
     use pentimento_train::Silent;
 

@@ -4,14 +4,14 @@
 //! **Gives.** An autoencoder without an encoder, and so of half the weights: the code of x is read off the decoder, by one
 //!     backward pass.
 //! **How.** F is the decoder and L(x, y) the loss of y for x, here 1/2 |x - y|^2, which is -ln N(x; y, I) up to a constant:
-//!     z = -grad_{z0} L(x, F(z0))  at z0 = 0                                    (one step of unit length from the origin)
+//!     z = -grad_{z0} L(x, F(z0))  at z0 = 0                                    (one gradient step of size 1 from the origin)
 //!     G = L(x, F(z)),  minimised in the weights of F, through both its uses    (the GON loss)
 //!     Empirical Bayes gives the reason: under a normal prior the posterior mean of a point at the origin lies along the gradient
 //!     of its log-likelihood. With J the Jacobian of F at 0, z = J^T (x - F(0)) depends on the weights, so dG holds second
 //!     derivatives: activations must be smooth. For a linear F(z) = W z + b it is z = W^T (x - b), the encoder of principal
 //!     components, and with r = x - F(z)
 //!     dG/dW = -r z^T - (x - b) (W^T r)^T
-//!     whose second half a code held fixed would lose: it alone tells F how long its codes should be.
+//!     With the code held fixed the second half is missing, and it alone tells F how long its codes should be.
 //! **Needs.** `nn::BatchNorm`, and `Tensor::run_backward` with a graph of its own.
 //! **Departs.** The loss is summed over a picture and not averaged over the batch, so that a code is its picture's alone; for
 //!     that reason small has no batch normalisation, and half the width for the time. The paper's recipe has both, with the
@@ -24,6 +24,7 @@
 use pentimento_claims::{
     Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, middle, settings,
 };
+use pentimento_core::exact::value;
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Stream, Terms, Trained};
 use pentimento_data::Dataset;
@@ -66,7 +67,7 @@ pub struct Config {
     pub width: i64,
     /// What stands between a convolution and its activation.
     pub norm: Norm,
-    /// Length of the step from the origin: the factor of the inner loss.
+    /// Size of the gradient step from the origin: its factor.
     pub step: f64,
     /// Learning rates to choose from, for every arm.
     pub rates: Vec<f64>,
@@ -81,7 +82,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: Sets { train: "fashion-mnist".into(), test: "fashion-mnist:test".into(), test_items: 0 },
+            data: Sets::of("fashion-mnist", "fashion-mnist:test", 0),
             latent: 32,
             width: 16,
             norm: Norm::None,
@@ -99,7 +100,7 @@ impl Trainable for Config {
         self.data.learned(&self.options())
     }
     fn table(&self) -> TrainTable {
-        TrainTable { clip: 0.0, ..TrainTable::new(self.images, self.batch, middle(&self.rates)) }
+        TrainTable::unclipped(self.images, self.batch, middle(&self.rates))
     }
     fn build(&self, signature: &Signature, device: Device, seed: u64) -> Result<Box<dyn Learner>, Error> {
         Ok(Box::new(Model::new(self, signature.input, Arm::Origin(Order::Second), device, seed)))
@@ -114,10 +115,10 @@ fn misfit(x: &Tensor, y: &Tensor) -> Tensor {
 /// How the outer loss sees a code from the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// As a function of the weights.
-    Second,
     /// As a constant.
     First,
+    /// As a function of the weights.
+    Second,
 }
 
 /// z = -step grad L(x, F(z0)) at z0 = 0, `[B, Z]`. Rows do not meet unless F lets them. Works where gradients are off, too.
@@ -249,10 +250,11 @@ impl Model {
     /// Squared error per pixel of greys in [0, 1].
     fn evaluate(&self, batch: &Batch) -> f64 {
         let [x, _, y] = self.there_and_back(batch);
-        (x - y).square().mean(Kind::Double).double_value(&[])
+        value(&(x - y).square().mean(Kind::Double))
     }
 }
 
+// By hand and not in `SingleLoss`: normalisation spans the batch, so that micro-batches would change the loss.
 impl Learner for Model {
     fn step(&mut self, batch: &Batch, _: &At, optimisers: &mut Optimisers) -> Terms {
         let loss = self.loss(&batch.x);
@@ -285,10 +287,10 @@ impl Trained for Model {
 /// Where codes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arm {
-    /// From the origin.
-    Origin(Order),
     /// From a network of its own: the baseline.
     Encoder,
+    /// From the origin.
+    Origin(Order),
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -337,14 +339,14 @@ fn pictures(model: &Model, tests: &Batch) -> Result<Vec<Picture>, Error> {
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
-    use pentimento_core::exact::{gap, largest, value};
+    use pentimento_core::exact::{gap, largest};
     use pentimento_core::noise::init_normal;
     use pentimento_train::Silent;
 
     const ALL: [Arm; 3] = [Arm::Encoder, Arm::Origin(Order::First), Arm::Origin(Order::Second)];
 
     fn small() -> Config {
-        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 200 };
+        let data = Sets::of("digits", "digits", 200);
         let length = Config { trial_images: 320, images: 3840, batch: 32, ..Config::default() };
         Config { data, latent: 4, rates: vec![1e-6, 1e-2], ..length }
     }

@@ -15,18 +15,17 @@
 //!     neighbours for the adjoint. That code also adds fresh noise to A D(z0_hat), which is left out, and pastes the true pixels into
 //!     inpainted pictures; here the measured ones are pasted.
 //! **Holds if.** With a box to fill, pictures come nearer to the true ones in a judge's features than by latent DPS, by 5 %, over
-//!     seeds, both tuned alike (`recipes/inverse-problems/psld.toml`). Beside it: seams, scattered holes, super-resolution. The
-//!     theorem's linear model is a test: there gluing has the fixed point of latent DPS, unless latents outnumber what E keeps.
+//!     seeds, both tuned alike (`recipes/inverse-problems/psld.toml`). Reported beside it: seams, scattered holes, super-resolution.
+//!     The theorem's linear model is a test: there gluing has the fixed point of latent DPS, unless latents outnumber what E keeps.
 
 use pentimento_claims::{
-    Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, settings,
+    Budget, Claim, Context, Error, Judge, JudgeConfig, Method, Metrics, Opened, Picture, Recipe, Sets, part, settings,
 };
 use pentimento_core::exact::value;
 use pentimento_core::{At, Batch, Codec, Condition, Noise, Objective, Params, SingleLoss, Stream, Terms};
-use pentimento_data::{Dataset, Subset};
+use pentimento_data::Dataset;
 use pentimento_diffusion::{
-    BlockAverage, DiffusionLoss, Grid, LatentLoss, LossConfig, Mask, Operator, Parametrised, Path, Prediction, Sampler,
-    Spread, Steered, Walk, sample,
+    BlockAverage, DiffusionLoss, Grid, LatentLoss, Mask, Operator, Path, Prediction, Sampler, Steered, Walk, sample,
 };
 use pentimento_latent::Gaussian;
 use pentimento_measure::{Layer, Pictures, lpips};
@@ -102,16 +101,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let [patch, width, depth, heads] = [1, 96, 4, 4].map(Some);
         Self {
-            data: Sets { train: "fashion-mnist".into(), test: "fashion-mnist:test".into(), test_items: 64 },
+            data: Sets::of("fashion-mnist", "fashion-mnist:test", 64),
             judge: JudgeConfig::default(),
             judge_share: 0.2,
             codec: GridCodecConfig::default(),
             kl: 1e-6,
             codec_images: 48_000,
             codec_lr: 2e-3,
-            network: NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() }),
+            network: NetworkConfig::Dit(DitConfig::sized([1, 96, 4, 4])),
             path: Path::VpCosine { s: 0.008 },
             prediction: Prediction::VPrediction,
             images: 48_000,
@@ -236,8 +234,7 @@ impl Task {
                 format!("hole and block must fit {h} x {w} pixels, shares leave some, and arms choose from as many");
             return Err(METHOD.refused(why));
         }
-        let part = |a, b| -> Arc<dyn Dataset> { Arc::new(Subset::by_hash(opened.train.clone(), KEY, a, b)) };
-        let (apart, train) = (part(0.0, c.judge_share), part(c.judge_share, 1.0));
+        let [apart, train] = [(0.0, c.judge_share), (c.judge_share, 1.0)].map(|(a, b)| part(&opened.train, KEY, a, b));
         Ok(Self { sets: Opened { train, test: opened.test }, apart, config })
     }
 
@@ -250,9 +247,7 @@ impl Task {
     fn prior(&self, codec: GridCodec, device: Device, seed: u64) -> Result<LatentLoss<GridCodec>, Error> {
         let (c, params) = (&self.config, Params::new(device, seed));
         let network = c.network.build(&params.root(), codec.latents(), 0)?;
-        let denoiser = Parametrised::new(network, c.path, c.prediction);
-        let loss = LossConfig { spread: Spread::Stratified, label_dropout: 0.0, ..LossConfig::default() };
-        Ok(LatentLoss::new(codec, DiffusionLoss::new(denoiser, params, loss)))
+        Ok(LatentLoss::new(codec, DiffusionLoss::stratified(network, params, (c.path, c.prediction), 0.0)))
     }
 
     /// Judge, autoencoder and diffusion model of a seed, trained once for all arms.
@@ -316,27 +311,24 @@ impl Task {
 
     /// The weights under which held-out pictures come out nearest.
     fn choose(&self, ctx: &mut Context, tools: &Tools, damage: Damage, choice: &[[f64; 2]]) -> Result<[f64; 2], Error> {
-        let numbers: Vec<f64> = (0_u32..).map(f64::from).take(choice.len()).collect();
-        let of = |number: f64| choice.iter().zip(&numbers).find(|(_, n)| **n >= number).map_or(choice[0], |(w, _)| *w);
-        let held = shortened(ctx, &tools.held);
-        let best = ctx.choose(&numbers, |ctx, number| {
+        let held = ctx.shortened(&tools.held);
+        ctx.choose(choice, |ctx, weights| {
             ctx.go_on()?;
-            let restored = self.restore(ctx.seed, &tools.prior, &held, damage, of(number));
+            let restored = self.restore(ctx.seed, &tools.prior, &held, damage, *weights);
             Ok(-distance(&tools.judge, &restored.x, &held.x)?)
-        })?;
-        Ok(of(best))
+        })
     }
 
     fn run(&self, ctx: &mut Context, choice: &[[f64; 2]]) -> Result<Metrics, Error> {
         let tools = self.tools(ctx)?;
-        let tests = shortened(ctx, &self.sets.tests(ctx.device)?);
+        let tests = ctx.shortened(&self.sets.tests(ctx.device)?);
         let shown = |t: &Tensor| t.narrow(0, 0, t.size()[0].min(Picture::COLUMNS as i64));
         let (mut metrics, mut rows) = (Metrics::default(), vec![shown(&tests.x)]);
         for (name, damage) in [("box", Damage::Box), ("scattered", Damage::Scattered), ("blocks", Damage::Blocks)] {
             let [eta, gamma] = self.choose(ctx, &tools, damage, choice)?;
             ctx.go_on()?;
             let restored = self.restore(ctx.seed, &tools.prior, &tests, damage, [eta, gamma]);
-            let mut put = |what: &str, value| metrics.values.push((format!("{name}{what}"), value));
+            let mut put = |what: &str, value| metrics.put(format!("{name}{what}"), value);
             put("", distance(&tools.judge, &restored.x, &tests.x)?);
             let off = &restored.x - &tests.x;
             let unknown = restored.known.as_ref().map_or(off.ones_like(), |known| 1.0 - known);
@@ -378,18 +370,13 @@ fn seam(off: &Tensor, known: &Tensor) -> f64 {
     [2, 3].map(|axis| mean_where(&step(off, axis), &step(known, axis).abs())).iter().sum::<f64>() * 0.5
 }
 
-/// All of a batch in a run, a few of its pictures in an estimate: sampling is most of an arm's time.
-fn shortened(ctx: &Context, batch: &Batch) -> Batch {
-    batch.head(usize::try_from(ctx.length(batch.len() as u64, 1)).unwrap_or(usize::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pentimento_claims::{noisy, try_run, try_step};
-    use pentimento_core::exact::largest;
+    use pentimento_claims::{noised, noisy, try_run, try_step};
+    use pentimento_core::exact::{gap, largest};
     use pentimento_core::noise::init_normal;
-    use pentimento_core::{Denoised, Denoiser, HostBatch, Learner, Level};
+    use pentimento_core::{Denoised, Denoiser, Level};
     use pentimento_nn::UnetConfig;
     use pentimento_train::Silent;
     use std::cell::RefCell;
@@ -397,10 +384,9 @@ mod tests {
     const CPU: Device = Device::Cpu;
 
     fn small() -> Config {
-        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 40 };
+        let data = Sets::of("digits", "digits", 40);
         let codec = GridCodecConfig { halvings: 1, hidden: 24, blocks: 1, latent: 2 };
-        let [patch, width, depth, heads] = [1, 32, 2, 2].map(Some);
-        let network = NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() });
+        let network = NetworkConfig::Dit(DitConfig::sized([1, 32, 2, 2]));
         let judge = JudgeConfig { width: 8, features: 16, images: 2500, batch: 50, lr: 5e-3 };
         let trained = Config {
             codec,
@@ -462,15 +448,15 @@ mod tests {
         let problem = Problem { codec: &codec, operator: &mask, y: &y };
         let (x, off) = (codec.decode(&z), &z - &truth);
         let m = ad.tr().matmul(&ad);
-        assert!(largest(&(problem.misfit(&x) - lengths(&off.matmul(&ad.tr())))) < 1e-12);
-        assert!(largest(&(problem.gluing(&z, &x) - lengths(&off.matmul(&m)))) < 1e-12);
+        assert!(gap(&problem.misfit(&x), &lengths(&off.matmul(&ad.tr()))) < 1e-12);
+        assert!(gap(&problem.gluing(&z, &x), &lengths(&off.matmul(&m))) < 1e-12);
         // Lengths, not squares: twice as far off weighs twice as much. The weights multiply each its own term.
         let energy = |times: f64, w| problem.energy(&(&truth + &off * times), w);
         for w in [[0.7, 0.0], [0.0, 0.4], [0.7, 0.4]] {
-            assert!(largest(&(energy(2.0, w) - energy(1.0, w) * 2.0)) < 1e-12 && largest(&energy(1.0, w)) > 0.1);
+            assert!(gap(&energy(2.0, w), &(energy(1.0, w) * 2.0)) < 1e-12 && largest(&energy(1.0, w)) > 0.1);
         }
         let parts = energy(1.0, [0.7, 0.0]) + energy(1.0, [0.0, 0.4]);
-        assert!(largest(&(energy(1.0, [0.7, 0.4]) - parts)) < 1e-12);
+        assert!(gap(&energy(1.0, [0.7, 0.4]), &parts) < 1e-12);
         assert_eq!(energy(1.0, [0.7, 0.0]), problem.misfit(&x) * 0.7, "without gluing it is latent DPS");
         assert!(largest(&energy(0.0, [1.0, 1.0])) < 1e-12, "nothing pulls at the truth");
     }
@@ -490,7 +476,7 @@ mod tests {
         let lossy = exact();
         let problem = Problem { codec: &lossy, operator: &all, y: &y };
         let z = draw("few", &[3, 4]);
-        assert!(largest(&(problem.gluing(&z, &lossy.decode(&z)) - lengths(&(&z - lossy.encode(&y))))) < 1e-12, "A = I");
+        assert!(gap(&problem.gluing(&z, &lossy.decode(&z)), &lengths(&(&z - lossy.encode(&y)))) < 1e-12, "A = I");
     }
 
     /// z0_hat of latents N(0, I).
@@ -573,7 +559,7 @@ mod tests {
             let quotient = (at(h) - at(-h)) / (2.0 * h);
             assert!((quotient - found.view(-1).double_value(&[i])).abs() < 1e-8, "{i}: {quotient}");
         }
-        assert!(largest(&(found - held)) > 0.05);
+        assert!(gap(&found, &held) > 0.05);
     }
 
     #[test]
@@ -630,17 +616,15 @@ mod tests {
         assert!((millions - 274.06).abs() < 0.01, "{millions}");
         let NetworkConfig::Unet(unet) = config.network.clone() else { panic!("the paper's model is a U-Net") };
         let network = NetworkConfig::Unet(UnetConfig { channels: Some(32), ..unet });
-        let data = Sets { train: "sprites".into(), test: "sprites".into(), test_items: 2 };
+        let data = Sets::of("sprites", "sprites", 2);
         let task = Task::new(Config { data, network, steps: 2, ..config }).unwrap();
         let mut codec = SingleLoss::new(task.autoencoder(CPU, 0).unwrap(), Kind::Float);
         let batch = noisy(2, [3, 32, 32]);
         let [error, moved] = try_step(&mut codec, &batch, task.config.codec_lr);
         assert!(error.is_finite() && moved > 0.0);
         let mut prior = SingleLoss::new(task.prior(codec.into_objective().codec, CPU, 0).unwrap(), Kind::Float);
-        let mut host =
-            HostBatch { x: vec![0.5; 2 * 3072], shape: [2, 3, 32, 32], index: vec![0, 1], ..Default::default() };
-        prior.draw().unwrap().draw(&mut host, 0);
-        let [loss, moved] = try_step(&mut prior, &host.upload(CPU), task.config.lr);
+        let drawn = noised(&prior, 2, [3, 32, 32], None);
+        let [loss, moved] = try_step(&mut prior, &drawn, task.config.lr);
         assert!(loss.is_finite() && moved > 0.0);
         let restored = task.restore(0, &prior.into_objective(), &batch, Damage::Blocks, task.config.psld[0]);
         assert!(restored.x.size() == batch.x.size() && largest(&restored.x) <= 1.0);

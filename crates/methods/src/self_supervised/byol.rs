@@ -11,16 +11,16 @@
 //!     Nothing keeps all outputs from being equal but that q must guess a target which lags behind. Only f is kept.
 //! **Needs.** `nn::Views`, `nn::ConvEncoder`, `nn::BatchNorm`, `measure::probe`.
 //! **Departs.** AdamW in place of LARS; a plain pyramid of convolutions without normalisation in place of ResNet-50, at the paper's
-//!     scale too; grey pictures have no colour to jitter or drop, and views are neither blurred nor solarised. Normalisation uses the
-//!     batch at hand, when features are measured too: then it is the test set.
+//!     scale too; grey pictures have no colour to jitter or drop, and views are neither blurred nor solarised. Normalisation
+//!     in the heads uses the batch at hand, so that `spread` is measured with the statistics of the test set; f has none.
 //! **Holds if.** A linear probe on f is right more often than on the same network untrained, by 3 points, over seeds
-//!     (`recipes/self-supervised/byol.toml`). Beside it: without q the embedding collapses.
+//!     (`recipes/self-supervised/byol.toml`). Reported beside it: without q the embedding collapses.
 
 use pentimento_claims::{
-    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, labels,
-    probe_codes, settings,
+    Budget, Claim, Context, Error, Method, Metrics, Opened, Picture, Recipe, Sets, Trainable, Trainer, probe_batches,
+    settings,
 };
-use pentimento_core::exact::unit_rows;
+use pentimento_core::exact::{unit_rows, value};
 use pentimento_core::optim::Optimisers;
 use pentimento_core::{At, Batch, Learner, Noise, Params, Scope, Terms, Trained};
 use pentimento_data::Dataset;
@@ -75,7 +75,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: Sets { train: "fashion-mnist".into(), test: "fashion-mnist:test".into(), test_items: 4000 },
+            data: Sets::of("fashion-mnist", "fashion-mnist:test", 4000),
             views: Views::default(),
             width: 16,
             depth: 2,
@@ -234,8 +234,8 @@ impl Trained for Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arm {
     Untrained,
-    Whole,
     WithoutPredictor,
+    Whole,
 }
 
 fn claim(recipe: &Recipe, budget: Budget) -> Result<Claim, Error> {
@@ -256,19 +256,17 @@ fn run(ctx: &mut Context, config: &Config, sets: &Opened, arm: Arm) -> Result<Me
     }
     let _guard = tch::no_grad_guard();
     let ([fit, choose], tests) = (sets.probed(ctx.seed, config.probe_items, ctx.device)?, sets.tests(ctx.device)?);
-    let code = |b: &Batch| -> Result<_, Error> { Ok((model.trunk.encoder.forward(&b.x), labels(b)?)) };
-    let judged = code(&tests)?;
-    let codes = judged.0.shallow_clone();
-    let found = probe_codes([code(&fit)?, code(&choose)?, judged])?;
+    let code = |x: &Tensor| model.trunk.encoder.forward(x);
+    let found = probe_batches([&fit, &choose, &tests], code)?;
     let spread = spread(&model.trunk.project(&tests.x));
-    Metrics::new([("accuracy", found.score), ("spread", spread)]).showing(ctx, || pictures(&tests, &codes))
+    Metrics::new([("accuracy", found.score), ("spread", spread)]).showing(ctx, || pictures(&tests, &code(&tests.x)))
 }
 
 /// What is left of a collapsed embedding: the mean over columns of the standard deviation of rows of length 1, times sqrt(D). It
 /// is 1 for rows that point everywhere and 0 for equal ones.
 fn spread(z: &Tensor) -> f64 {
     let width = z.size()[1] as f64;
-    unit_rows(z).std_dim([0].as_slice(), true, false).mean(Kind::Double).double_value(&[]) * width.sqrt()
+    value(&unit_rows(z).std_dim([0].as_slice(), true, false).mean(Kind::Double)) * width.sqrt()
 }
 
 /// Test pictures, and under each those of the nearest codes.
@@ -280,11 +278,11 @@ fn pictures(tests: &Batch, codes: &Tensor) -> Result<Vec<Picture>, Error> {
 mod tests {
     use super::*;
     use pentimento_claims::{noisy, try_run, try_step};
-    use pentimento_core::exact::{gap, value};
+    use pentimento_core::exact::gap;
     use pentimento_train::Silent;
 
     fn small() -> Config {
-        let data = Sets { train: "digits".into(), test: "digits".into(), test_items: 400 };
+        let data = Sets::of("digits", "digits", 400);
         let views = Views { area: [0.5, 1.0], flip: 0.0, ..Views::default() };
         let sizes = Config { width: 8, features: 24, hidden: 32, projection: 16, ..Config::default() };
         Config { data, views, images: 6000, batch: 50, lr: 3e-3, probe_items: 600, ..sizes }
@@ -349,18 +347,24 @@ mod tests {
     fn every_arm_runs_at_a_toy_size_and_without_a_predictor_it_collapses() {
         let config = small();
         let sets = config.data.open().unwrap();
-        let of = |t| try_run(|ctx| run(ctx, &config, &sets, t), 0, &mut Silent).unwrap();
+        let of = |arm| try_run(|ctx| run(ctx, &config, &sets, arm), 0, &mut Silent).unwrap();
         let [fresh, alone, whole] = [Arm::Untrained, Arm::WithoutPredictor, Arm::Whole].map(of);
-        assert!(alone["spread"] < 0.7 * whole["spread"], "{fresh:?} {alone:?} {whole:?}");
-        assert!(whole["accuracy"] > 0.6 && whole.pictures.len() == 1, "{whole:?}");
+        let all = [&fresh, &alone, &whole].map(|m| m.values.clone());
+        // An untrained encoder reads digits almost without error already: there is nothing to gain, and much to lose.
+        assert!(whole["accuracy"] > fresh["accuracy"] - 0.02, "{all:?}");
+        assert!(alone["spread"] < 0.7 * whole["spread"], "{all:?}");
+        assert_eq!(whole.pictures.len(), 1);
     }
 
+    /// Three halvings of 32 pixels to 256 maps of 4 x 4, features of 2048, heads of 4096.
     #[test]
-    fn the_paper_scale_heads_have_their_size_and_take_a_step() {
+    fn the_paper_scale_model_has_its_size_and_takes_a_step() {
         let config: Config = Recipe::of(&METHOD).unwrap().config(Budget::Paper).unwrap();
         let mut model = Model::new(&config, [3, 32, 32], true, Device::Cpu, 0).unwrap();
-        let predictor = 256 * 4096 + 4096 + 2 * 4096 + 4096 * 256 + 256;
-        assert_eq!(model.online.count() - model.target.count(), predictor);
+        let encoder = (3 * 16 + 1) * 64 + (64 * 16 + 1) * 128 + (128 * 16 + 1) * 256 + (4096 + 1) * 2048;
+        let head = |inputs: usize| inputs * 4096 + 4096 + 2 * 4096 + 4096 * 256 + 256;
+        assert_eq!(model.target.count(), encoder + head(2048));
+        assert_eq!(model.online.count() - model.target.count(), head(256), "the predictor");
         let [loss, moved] = try_step(&mut model, &noisy(4, [3, 32, 32]), config.lr);
         assert!(loss.is_finite() && moved > 0.0);
     }

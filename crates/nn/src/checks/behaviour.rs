@@ -9,13 +9,7 @@ use pentimento_torch_shim::{Autocast, is_channels_last};
 use tch::{Device, Kind, Tensor};
 
 fn dit() -> NetworkConfig {
-    NetworkConfig::Dit(DitConfig {
-        patch: Some(2),
-        width: Some(32),
-        depth: Some(2),
-        heads: Some(4),
-        ..DitConfig::default()
-    })
+    NetworkConfig::Dit(DitConfig::sized([2, 32, 2, 4]))
 }
 
 fn unet() -> UnetConfig {

@@ -42,8 +42,7 @@ fn check(config: &NetworkConfig) {
 
 #[test]
 fn dit_gradients_equal_differences() {
-    let (patch, width, depth, heads) = (Some(2), Some(8), Some(2), Some(2));
-    check(&NetworkConfig::Dit(DitConfig { patch, width, depth, heads, ..DitConfig::default() }));
+    check(&NetworkConfig::Dit(DitConfig::sized([2, 8, 2, 2])));
 }
 
 #[test]

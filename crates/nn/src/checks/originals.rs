@@ -28,14 +28,7 @@ fn check(file: &str, config: &NetworkConfig, classes: i64) {
 
 #[test]
 fn dit_equals_the_original() {
-    let config = DitConfig {
-        patch: Some(2),
-        width: Some(32),
-        depth: Some(2),
-        heads: Some(4),
-        learn_sigma: true,
-        ..DitConfig::default()
-    };
+    let config = DitConfig { learn_sigma: true, ..DitConfig::sized([2, 32, 2, 4]) };
     check("dit/original.safetensors", &NetworkConfig::Dit(config), 5);
 }
 

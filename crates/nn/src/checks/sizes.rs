@@ -83,7 +83,7 @@ fn costs_count_what_is_built() {
         latent,
         ..Default::default()
     });
-    let tiny = DitConfig { width: Some(16), depth: Some(3), heads: Some(2), patch: Some(4), ..DitConfig::default() };
+    let tiny = DitConfig::sized([4, 16, 3, 2]);
     let cases = [
         NetworkConfig::Dit(tiny),
         told,
