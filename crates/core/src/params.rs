@@ -106,12 +106,6 @@ impl Params {
         self.load(|name| theirs.get(name).map(Tensor::shallow_clone))
     }
 
-    /// The learned tensors.
-    pub fn learned(&self) -> Vec<Tensor> {
-        let all = self.entries.borrow();
-        all.iter().filter(|p| p.role == Role::Trainable).map(|p| p.tensor.shallow_clone()).collect()
-    }
-
     /// Stops gradients to all entries, for networks that are only used.
     pub fn freeze(&self) {
         for p in self.entries.borrow().iter() {

@@ -68,6 +68,26 @@ struct Write {
   }
 };
 
+// `count` rows of `width` numbers, `row` apart from `first` on, as f32: where they lie, or one behind the other in room taken off `free`.
+struct Rows {
+  const Tensor &t;
+  int64_t first, row, count, width;
+  float *room;
+  Rows(const Tensor &t, int64_t first, int64_t row, int64_t count, int64_t width, float *&free)
+      : t(t), first(first), row(row), count(count), width(width), room(free) {
+    if (half(t)) free += count * width;
+  }
+  int64_t apart() const { return half(t) ? width : row; }
+  float *at() const { return half(t) ? room : t.data_ptr<float>() + first; }
+  const float *read() const {
+    for (int64_t i = 0; half(t) && i < count; ++i) kernels().widen(bits(t) + first + i * row, room + i * width, width);
+    return at();
+  }
+  void written() const {
+    for (int64_t i = 0; half(t) && i < count; ++i) kernels().narrow(room + i * width, bits(t) + first + i * row, width);
+  }
+};
+
 // Floats that are widened at a time where a layer may stop anywhere: they stay in the first cache.
 constexpr int64_t STRIP = 4096;
 
@@ -246,27 +266,11 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
       for (auto i = from; i < to; ++i) work(i / split, i % split * some, some, groups / split, i % split * (groups / split), scratch.data());
     });
   }
-  // Channels [c, c + some) of picture b as f32 rows: in place, or widened into `buffer`.
-  struct Rows {
-    const Tensor &t;
-    int64_t width, pixels, some;
-    bool narrow;
-    float *buffer;
-    // `slot` numbers the buffers behind the kernels' own scratch.
-    Rows(const Tensor &t, int64_t some, float *scratch, int64_t slot)
-        : t(t), width(t.size(1)), pixels(t.size(2) * t.size(3)), some(some), narrow(half(t)),
-          buffer(scratch + 4 * some + (narrow ? slot * pixels * some : 0)) {}
-    int64_t row() const { return narrow ? some : width; }
-    unsigned short *place(int64_t b, int64_t c, int64_t p) const { return bits(t) + (b * pixels + p) * width + c; }
-    float *at(int64_t b, int64_t c) { return narrow ? buffer : t.data_ptr<float>() + b * pixels * width + c; }
-    const float *read(int64_t b, int64_t c) {
-      for (int64_t p = 0; narrow && p < pixels; ++p) kernels().widen(place(b, c, p), buffer + p * some, some);
-      return at(b, c);
-    }
-    void written(int64_t b, int64_t c) {
-      for (int64_t p = 0; narrow && p < pixels; ++p) kernels().narrow(buffer + p * some, place(b, c, p), some);
-    }
-  };
+  // Channels [c, c + some) of picture b, a row for each pixel.
+  static Rows channels(const Tensor &t, int64_t b, int64_t c, int64_t some, float *&free) {
+    const auto width = t.size(1), pixels = t.size(2) * t.size(3);
+    return Rows(t, b * pixels * width + c, width, pixels, some, free);
+  }
   // One row for all pictures, or one each.
   static const float *line(const Tensor &v, int64_t b) { return in(v) + (v.size(0) == 1 ? 0 : b * v.size(1)); }
   static Tensor run(const Tensor &x, const Tensor &gain, const Tensor &offset, int64_t groups, double eps, bool silu, Tensor &mean,
@@ -276,11 +280,12 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     rstd = at::empty({x.size(0), groups}, gain.options());
     const auto a = gain.contiguous(), o = offset.contiguous();
     parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
-      Rows from(x, some, scratch, 0), to(y, some, scratch, 1);
+      float *free = scratch + 4 * some;
+      const Rows from = channels(x, b, c, some, free), to = channels(y, b, c, some, free);
       const auto k = b * groups + first;
-      kernels().group_norm(from.read(b, c), line(a, b) + c, line(o, b) + c, to.at(b, c), out(mean) + k, out(rstd) + k, from.pixels, from.row(),
-                           some, own, static_cast<float>(eps), silu, scratch);
-      to.written(b, c);
+      kernels().group_norm(from.read(), line(a, b) + c, line(o, b) + c, to.at(), out(mean) + k, out(rstd) + k, from.count, from.apart(), some,
+                           own, static_cast<float>(eps), silu, scratch);
+      to.written();
     });
     return y;
   }
@@ -309,12 +314,13 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
     const auto batch = x.size(0), width = x.size(1);
     auto dx = at::empty_like(x), dgain = at::empty({batch, width}, gain.options()), doffset = at::empty_like(dgain);
     parts(x, groups, [&](int64_t b, int64_t c, int64_t some, int64_t own, int64_t first, float *scratch) {
-      Rows grad(g, some, scratch, 0), from(x, some, scratch, 1), to(dx, some, scratch, 2);
+      float *free = scratch + 4 * some;
+      const Rows grad = channels(g, b, c, some, free), from = channels(x, b, c, some, free), to = channels(dx, b, c, some, free);
       const auto k = b * groups + first;
-      kernels().group_norm_backward(grad.read(b, c), from.read(b, c), line(a, b) + c, line(o, b) + c, in(mean) + k, in(rstd) + k, to.at(b, c),
-                                    out(dgain) + b * width + c, out(doffset) + b * width + c, from.pixels, from.row(), some, own, silu,
+      kernels().group_norm_backward(grad.read(), from.read(), line(a, b) + c, line(o, b) + c, in(mean) + k, in(rstd) + k, to.at(),
+                                    out(dgain) + b * width + c, out(doffset) + b * width + c, from.count, from.apart(), some, own, silu,
                                     scratch);
-      to.written(b, c);
+      to.written();
     });
     const auto summed = [&](const Tensor &d, const Tensor &v) { return v.size(0) == batch ? d : d.sum(0, true); };
     return {dx, summed(dgain, gain), summed(doffset, offset), Tensor(), Tensor(), Tensor()};
@@ -335,25 +341,6 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto w = at::softmax(at::matmul(parts[0], parts[1].transpose(-1, -2)) / std::sqrt(static_cast<double>(head)), -1);
     return at::matmul(w, parts[2]).transpose(1, 2).reshape({batch, tokens, width});
   }
-  // The numbers of one head in the rows of a tensor, as f32: where they lie, or in a buffer of rows behind one another.
-  struct Rows {
-    const Tensor &t;
-    int64_t first, row, tokens, head;
-    float *buffer;
-    Rows(const Tensor &t, int64_t first, int64_t tokens, int64_t head, float *&scratch)
-        : t(t), first(first), row(t.size(2)), tokens(tokens), head(head), buffer(scratch) {
-      if (half(t)) scratch += tokens * head;
-    }
-    int64_t apart() const { return half(t) ? head : row; }
-    float *at() const { return half(t) ? buffer : t.data_ptr<float>() + first; }
-    const float *read() const {
-      for (int64_t i = 0; half(t) && i < tokens; ++i) kernels().widen(bits(t) + first + i * row, buffer + i * head, head);
-      return at();
-    }
-    void written() const {
-      for (int64_t i = 0; half(t) && i < tokens; ++i) kernels().narrow(buffer + i * head, bits(t) + first + i * row, head);
-    }
-  };
   // `slots`: buffers of rows behind the kernel's own scratch.
   template <class F> static void heads_of(const Tensor &qkv, int64_t heads, int64_t slots, F work) {
     const auto batch = qkv.size(0), tokens = qkv.size(1), head = qkv.size(2) / 3 / heads, own = kernels().attention_scratch(tokens, head);
@@ -366,11 +353,12 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto tokens = qkv.size(1), row = qkv.size(2), width = row / 3, head = width / heads;
     auto y = at::empty({qkv.size(0), tokens, width}, qkv.options());
     const float scale = 1.0 / std::sqrt(static_cast<double>(head));
-    heads_of(qkv, heads, 4, [&](int64_t b, int64_t h, float *scratch, float *rows) {
+    heads_of(qkv, heads, 4, [&](int64_t b, int64_t h, float *scratch, float *free) {
       const auto at = places(h, head, width, heads_first);
       const auto from = b * tokens * row;
-      const Rows q(qkv, from + at[0], tokens, head, rows), k(qkv, from + at[1], tokens, head, rows), v(qkv, from + at[2], tokens, head, rows);
-      const Rows to(y, b * tokens * width + h * head, tokens, head, rows);
+      const auto part = [&](const Tensor &t, int64_t first) { return Rows(t, first, t.size(2), tokens, head, free); };
+      const Rows q = part(qkv, from + at[0]), k = part(qkv, from + at[1]), v = part(qkv, from + at[2]);
+      const Rows to = part(y, b * tokens * width + h * head);
       kernels().attention(q.read(), k.read(), v.read(), q.apart(), to.at(), to.apart(), tokens, head, scale, scratch);
       to.written();
     });
@@ -394,12 +382,13 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto tokens = qkv.size(1), row = qkv.size(2), width = row / 3, head = width / heads;
     auto d = at::empty_like(qkv);
     const float scale = 1.0 / std::sqrt(static_cast<double>(head));
-    heads_of(qkv, heads, 7, [&](int64_t b, int64_t h, float *scratch, float *rows) {
+    heads_of(qkv, heads, 7, [&](int64_t b, int64_t h, float *scratch, float *free) {
       const auto at = places(h, head, width, heads_first);
       const auto from = b * tokens * row;
-      const Rows q(qkv, from + at[0], tokens, head, rows), k(qkv, from + at[1], tokens, head, rows), v(qkv, from + at[2], tokens, head, rows);
-      const Rows dq(d, from + at[0], tokens, head, rows), dk(d, from + at[1], tokens, head, rows), dv(d, from + at[2], tokens, head, rows);
-      const Rows grad(g, b * tokens * width + h * head, tokens, head, rows);
+      const auto part = [&](const Tensor &t, int64_t first) { return Rows(t, first, t.size(2), tokens, head, free); };
+      const Rows q = part(qkv, from + at[0]), k = part(qkv, from + at[1]), v = part(qkv, from + at[2]);
+      const Rows dq = part(d, from + at[0]), dk = part(d, from + at[1]), dv = part(d, from + at[2]);
+      const Rows grad = part(g, b * tokens * width + h * head);
       kernels().attention_backward(grad.read(), grad.apart(), q.read(), k.read(), v.read(), q.apart(), dq.at(), dk.at(), dv.at(), tokens, head,
                                    scale, scratch);
       for (const auto *r : {&dq, &dk, &dv}) r->written();

@@ -101,7 +101,7 @@ impl Lowered {
     pub fn new(params: &Params, kind: Kind) -> Result<Self, Error> {
         let autocast = Autocast::new(params.device(), kind)
             .map_err(|source| pentimento_core::Error::Torch { what: "autocast".into(), source })?;
-        let cast = if kind == Kind::Float { Vec::new() } else { params.learned() };
+        let cast = if kind == Kind::Float { Vec::new() } else { params.trainable() };
         let cast: Vec<Tensor> = cast.into_iter().filter(|t| !t.requires_grad()).collect();
         cast.iter().for_each(|t| drop(t.shallow_clone().set_requires_grad(true)));
         Ok(Self { cast, _autocast: autocast })

@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Meta, Window};
 use crate::plan::Signature;
 use crate::recipe::{DataTable, DiffusionTable, Recipe, SampleTable, complaint};
 use crate::{Error, Model, RunFolder, is_run};
-use pentimento_core::{Params, Role};
+use pentimento_core::Role;
 use pentimento_io::text;
 use pentimento_io::weights::Weights;
 use pentimento_nn::diffusers::{self, DitTransformer2d, Unet2d, dit_names, unet_names};
@@ -124,12 +124,7 @@ pub fn import(weights: &Path, sheet: &Path, prefix: &str, outdir: &Path) -> Resu
     let path = outdir.join("model.safetensors");
     checkpoint::write(&path, &meta(&recipe, signature, &folder), &tensors)?;
     drop(lock);
-    Ok(Imported { model: path, parameters: parameters(model.params()), names })
-}
-
-fn parameters(params: &Params) -> usize {
-    let learned = params.entries().into_iter().filter(|p| p.role == Role::Trainable);
-    learned.map(|p| p.tensor.numel()).sum()
+    Ok(Imported { model: path, parameters: model.params().count(), names })
 }
 
 /// The folder of the denoiser in a pipeline, or what was named.

@@ -2,7 +2,7 @@
 //! nearest one, and any key can be set from the command line as `--set train.lr=2e-4`.
 
 use crate::Error;
-use pentimento_core::nearest;
+use pentimento_core::{choose, nearest};
 use pentimento_data::bouncing::BouncingConfig;
 use pentimento_data::regimes::RegimesConfig;
 use pentimento_data::scenes::ScenesConfig;
@@ -154,7 +154,7 @@ impl FromStr for Precision {
             "fp32" => Ok(Self::Fp32),
             "bf16" => Ok(Self::Bf16),
             "auto" => Ok(Self::Auto),
-            _ => Err(format!("{name}: there are fp32, bf16 and auto")),
+            _ => Err(format!("{name}: {}", choose(name, &["fp32", "bf16", "auto"]))),
         }
     }
 }
@@ -307,7 +307,7 @@ pub struct SampleTable {
     pub interval: [f64; 2],
     /// Hold the estimate of the clean picture inside [-1, 1] at every step.
     pub clip: bool,
-    /// Kind of products: in bf16 a picture takes about half as long and comes out a little different.
+    /// Kind of products: bf16 is faster where the device multiplies in it, and a picture comes out a little different.
     pub precision: Precision,
     /// Scales of the guidance sweep in the report; empty = no sweep.
     pub sweep: Vec<f64>,

@@ -52,7 +52,7 @@ fn the_same_command_draws_the_same_bytes_in_any_batch() {
     let apart = a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
     assert!(apart > 0.0 && apart < 10.0, "{apart} of 255");
     let said = t.run("sample r --precision fp8");
-    assert!(said.code == Some(2) && said.err.contains("fp8: there are fp32, bf16 and auto"), "{said:?}");
+    assert!(said.code == Some(2) && said.err.contains("fp8: choose one of fp32, bf16, auto"), "{said:?}");
 }
 
 #[test]
