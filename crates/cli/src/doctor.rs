@@ -26,8 +26,12 @@ pub fn run(args: &Args) -> Outcome {
         |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
     found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
-    let bf16 =
-        if shim::multiplies_bf16(tch::Device::Cpu) { "native" } else { "imitated; precision \"auto\" means fp32" };
+    let cpu = tch::Device::Cpu;
+    let bf16 = match (shim::multiplies_bf16(cpu), shim::bf16_pays(cpu)) {
+        (true, true) => "native",
+        (true, false) => "native but no faster; precision \"auto\" means fp32",
+        (false, _) => "imitated; precision \"auto\" means fp32",
+    };
     found.push(("kernels", format!("{}, bf16 {bf16}", shim::cpu_capability())));
     found.push((
         "threads",

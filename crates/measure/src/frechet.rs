@@ -1,6 +1,8 @@
 use crate::gram;
 use crate::{Error, Features, Result};
-use faer::{Mat, Side};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par, Side};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Mean and covariance of a set of features.
@@ -89,6 +91,18 @@ impl Gaussian {
         (0..d).flat_map(|i| (0..d).map(move |j| self.covariance[(i, j)])).collect()
     }
 
+    /// The Cholesky factor L of a covariance that is definite beyond rounding: below that its roots would be made of rounding.
+    fn cholesky(&self) -> Option<Mat<f64>> {
+        if self.n.is_some_and(|n| n <= self.mean.len()) {
+            return None;
+        }
+        let factor = self.covariance.llt(Side::Lower).ok()?.L().to_owned();
+        let d = factor.nrows();
+        let largest = (0..d).fold(0.0f64, |m, i| m.max(self.covariance[(i, i)]));
+        let floor = largest * d as f64 * f64::EPSILON;
+        (0..d).all(|i| factor[(i, i)].powi(2) > floor).then_some(factor)
+    }
+
     /// A factor F with F F^T = covariance and as many columns as its rank.
     fn factor(&self) -> Result<Mat<f64>> {
         let eigen = self
@@ -104,10 +118,69 @@ impl Gaussian {
     }
 }
 
+/// L1^T L2 (L1^T L2)^T for lower triangles, of which the lower half is filled.
+fn squared_product(left: &Mat<f64>, right: &Mat<f64>) -> Mat<f64> {
+    const PANEL: usize = 128;
+    let d = left.nrows();
+    let by_panels = |fill: &(dyn Fn(usize, &mut Mat<f64>) + Sync)| {
+        let mut out = Mat::zeros(d, d);
+        let panels: Vec<(usize, Mat<f64>)> = (0..d)
+            .into_par_iter()
+            .step_by(PANEL)
+            .map(|start| {
+                let mut panel = Mat::zeros(d, PANEL.min(d - start));
+                fill(start, &mut panel);
+                (start, panel)
+            })
+            .collect();
+        panels.iter().for_each(|(start, panel)| out.subcols_mut(*start, panel.ncols()).copy_from(panel));
+        out
+    };
+    // Rows of the right triangle above a panel's first column are zeros there.
+    let product = by_panels(&|start, panel| {
+        let (rows, columns) = (d - start, panel.ncols());
+        let (left, right) = (left.subrows(start, rows), right.submatrix(start, start, rows, columns));
+        matmul(panel, Accum::Replace, left.transpose(), right, 1.0, Par::Seq);
+    });
+    by_panels(&|start, panel| {
+        let (rows, columns) = (d - start, panel.ncols());
+        let right = product.subrows(start, columns).transpose();
+        matmul(panel.subrows_mut(start, rows), Accum::Replace, product.subrows(start, rows), right, 1.0, Par::Seq);
+    })
+}
+
+/// tr (S1^1/2 S2 S1^1/2)^1/2.
+fn root_trace(a: &Gaussian, b: &Gaussian) -> Result<f64> {
+    match rayon::join(|| a.cholesky(), || b.cholesky()) {
+        (Some(left), Some(right)) => root_trace_of_definite(&left, &right),
+        _ => root_trace_of_any(a, b),
+    }
+}
+
+/// The same from Cholesky factors.
+fn root_trace_of_definite(left: &Mat<f64>, right: &Mat<f64>) -> Result<f64> {
+    let values = squared_product(left, right)
+        .self_adjoint_eigenvalues(Side::Lower)
+        .map_err(|_| Error::Eigen { what: "product of the covariances" })?;
+    Ok(values.iter().map(|v| v.max(0.0).sqrt()).sum())
+}
+
+/// The same where a covariance may be singular.
+fn root_trace_of_any(a: &Gaussian, b: &Gaussian) -> Result<f64> {
+    let (left, right) = rayon::join(|| a.factor(), || b.factor());
+    let product = left?.transpose() * right?;
+    if product.nrows() == 0 || product.ncols() == 0 {
+        return Ok(0.0);
+    }
+    let values = product.singular_values().map_err(|_| Error::Eigen { what: "product of the covariances" })?;
+    Ok(values.iter().sum())
+}
+
 /// Frechet distance |m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr (S1^1/2 S2 S1^1/2)^1/2.
 ///
-/// The last trace is the sum of the singular values of F1^T F2 for any factors S = F F^T, here from symmetric eigenvalues: no
-/// root of an unsymmetric product, hence nothing imaginary, and no root of a number that rounding made negative.
+/// The last trace is the sum of the singular values of F1^T F2 for any factors S = F F^T: no root of an unsymmetric product,
+/// hence nothing imaginary. Where both covariances are definite the factors are Cholesky's and the values roots of symmetric
+/// eigenvalues, which is three times as fast; else they are of the covariances' rank, and no zero's rounding is put under a root.
 ///
 /// # Errors
 /// Different widths; an eigenvalue iteration that failed.
@@ -123,13 +196,7 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<FrechetDistance> {
         return Err(Error::LengthMismatch { what: "columns of the second features", want: d, got: b.mean.len() });
     }
     let means: f64 = a.mean.iter().zip(&b.mean).map(|(x, y)| (x - y).powi(2)).sum();
-    let product = a.factor()?.transpose() * b.factor()?;
-    let shared: f64 = if product.nrows() == 0 || product.ncols() == 0 {
-        0.0
-    } else {
-        let values = product.singular_values().map_err(|_| Error::Eigen { what: "product of the covariances" })?;
-        values.iter().sum()
-    };
+    let shared = root_trace(a, b)?;
     let trace = |g: &Gaussian| (0..d).map(|i| g.covariance[(i, i)]).sum::<f64>();
     // Never negative but for rounding.
     let covariances = (trace(a) + trace(b) - 2.0 * shared).max(0.0);
@@ -217,6 +284,32 @@ mod tests {
         let a = Gaussian::of(&Features::new(2, vec![0.5; 6]).unwrap()).unwrap();
         let b = Gaussian::of(&Features::new(2, vec![1.5; 4]).unwrap()).unwrap();
         assert_close(frechet(&a, &b).unwrap().value, 2.0, 1e-14);
+    }
+
+    #[test]
+    fn both_routes_agree_and_only_definite_covariances_take_the_short_one() {
+        // 150 columns: two panels. Standard deviations fall from 1 to e^-12, turned against each other by cyclic differences.
+        let (n, d) = (700, 150);
+        let draw = |seed: u64, fall: f64| {
+            let scale: Vec<f64> = (0..d).map(|j| (-fall * j as f64 / d as f64).exp()).collect();
+            let turned = |row: &[f32]| -> Vec<f32> {
+                let scaled = |j: usize| f64::from(row[j % d]) * scale[j % d];
+                (0..d).map(|j| (scaled(j) - 0.5 * scaled(j + 1)) as f32).collect()
+            };
+            Gaussian::of(&Features::new(d, normals(seed, n * d).chunks(d).flat_map(turned).collect()).unwrap()).unwrap()
+        };
+        for fall in [0.0, 6.0, 12.0] {
+            let (a, b) = (draw(1, fall), draw(2, fall));
+            let (left, right) = (a.cholesky().unwrap(), b.cholesky().unwrap());
+            let short = root_trace_of_definite(&left, &right).unwrap();
+            assert_close(short, root_trace_of_any(&a, &b).unwrap(), 1e-9);
+            assert_eq!(root_trace(&a, &b).unwrap(), short);
+        }
+        // The third column is the sum of the others; fewer items than columns.
+        let dependent =
+            Gaussian::from_moments(None, vec![0.0; 3], &[1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 2.0]).unwrap();
+        let few = Gaussian::of(&Features::new(64, normals(3, 30 * 64)).unwrap()).unwrap();
+        assert!(dependent.cholesky().is_none() && few.cholesky().is_none());
     }
 
     #[test]

@@ -239,6 +239,29 @@ pub fn multiplies_bf16(device: Device) -> bool {
     }
 }
 
+/// Whether products in bfloat16 are faster than in single precision. Intel's processors without tiles (AMX) have the instruction, at half
+/// the rate of their f32 ones; AMD's have it at twice.
+pub fn bf16_pays(device: Device) -> bool {
+    match device {
+        #[cfg(target_arch = "x86_64")]
+        Device::Cpu => multiplies_bf16(device) && (has_bf16_tiles() || !is_intels()),
+        _ => multiplies_bf16(device),
+    }
+}
+
+/// CPUID leaf 7: bit 22 of EDX.
+#[cfg(target_arch = "x86_64")]
+fn has_bf16_tiles() -> bool {
+    std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0
+}
+
+/// CPUID leaf 0: the maker's name, in EBX, EDX, ECX.
+#[cfg(target_arch = "x86_64")]
+fn is_intels() -> bool {
+    let maker = std::arch::x86_64::__cpuid(0);
+    [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+}
+
 /// libtorch's description of its own build and of its threads.
 pub fn show_config() -> String {
     // SAFETY: a static, NUL-terminated string.
@@ -248,6 +271,17 @@ pub fn show_config() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bf16_pays_only_where_it_is_multiplied() {
+        assert!(bf16_pays(Device::Cuda(0)));
+        assert!(multiplies_bf16(Device::Cpu) || !bf16_pays(Device::Cpu));
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(
+            bf16_pays(Device::Cpu) || !is_intels(),
+            multiplies_bf16(Device::Cpu) && has_bf16_tiles() || !is_intels()
+        );
+    }
 
     /// Three hand-written AdamW steps in f64 against the fused kernel.
     #[test]

@@ -142,7 +142,7 @@ pub enum Precision {
     Fp32,
     /// bfloat16 products over single-precision weights.
     Bf16,
-    /// `bf16` where the processor or accelerator multiplies in bfloat16, `fp32` where it would have to imitate it.
+    /// `bf16` where the processor or accelerator multiplies faster in it, `fp32` elsewhere.
     Auto,
 }
 
@@ -165,7 +165,7 @@ impl Precision {
         match self {
             Self::Fp32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
-            Self::Auto if shim::multiplies_bf16(device) => Kind::BFloat16,
+            Self::Auto if shim::bf16_pays(device) => Kind::BFloat16,
             Self::Auto => Kind::Float,
         }
     }

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 pub struct Effort {
     /// Most rounds of a match.
     pub rounds: usize,
-    /// Rounds of the tournament.
+    /// Turns of a configuration in the tournament.
     pub trials: usize,
+    /// Seconds of turns after which a configuration's time is known well enough.
+    pub trial_s: f64,
     /// Seconds a turn should take at least; short iterations are repeated.
     pub turn_s: f64,
     /// Seconds after which a match ends, once it has an interval.
@@ -45,6 +47,8 @@ pub struct Timed {
     pub config: Config,
     /// Seconds an iteration.
     pub seconds: f64,
+    /// Iterations that make up a turn.
+    pub repeats: usize,
 }
 
 /// A finished comparison of two configurations.
@@ -83,7 +87,8 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     // The peer's side writes what both read.
     let first = peers.first_mut().context("no peer")?;
     first.setup(&place.setup(&row.ask, &Config::PLAIN))?;
-    let reference = ready(row, ours, place, &Config::PLAIN, None)?;
+    ours.setup(&place.setup(&row.ask, &Config::PLAIN))?;
+    let reference = ours.check(&place.scratch.join("checked"))?;
     let least = ours.least()?;
     let mut trials = Vec::new();
     if row.choice.lowers() && !place.multiplies_bf16() {
@@ -129,16 +134,16 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     Ok(Outcome { matches, trials, least })
 }
 
-/// Sets a side up and compares its results with the reference.
-fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: Option<&[f64]>) -> Result<Vec<f64>> {
+/// Sets a side up and compares its results with the reference, where that has not been done.
+fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: &[f64]) -> Result<()> {
     side.setup(&place.setup(&row.ask, config))?;
-    let values = side.check(&place.scratch.join("checked"))?;
-    if let Some(reference) = reference {
-        let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
-        agree(&values, reference, tolerance)
-            .map_err(|why| Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)))?;
+    if side.checked() {
+        return Ok(());
     }
-    Ok(values)
+    let values = side.check(&place.scratch.join("checked"))?;
+    let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
+    agree(&values, reference, tolerance)
+        .map_err(|why| Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)).into())
 }
 
 /// Results that differ: no configuration to skip, but the end of the row.
@@ -185,9 +190,10 @@ fn tournament(
         let outcome = trial(row, side, place, effort, &config, reference);
         let what = format!("{} {}: {}", row.id, side.name, config.words(row.choice));
         let said = match outcome {
-            Ok(seconds) => {
-                found.push(Timed { peer: 0, config, seconds });
-                format!("{what}: {:.3} ms", seconds * 1e3)
+            Ok(timed) => {
+                let said = format!("{what}: {:.3} ms", timed.seconds * 1e3);
+                found.push(timed);
+                said
             }
             Err(error) if error.is::<Unequal>() || config.compile == "eager" => return Err(error),
             Err(error) => format!("{what}: does not run: {error:#}"),
@@ -227,24 +233,26 @@ fn trial(
     effort: &Effort,
     config: &Config,
     reference: &[f64],
-) -> Result<f64> {
-    ready(row, side, place, config, Some(reference))?;
-    let (n, once) = repeats(side, effort)?;
-    // An iteration that fills a turn by itself has been timed already.
-    let mut times = if n == 1 { vec![once] } else { Vec::new() };
-    while times.len() < effort.trials {
-        times.push(side.run(n)? / n as f64);
+) -> Result<Timed> {
+    // The check has run it already, so it is warm.
+    ready(row, side, place, config, reference)?;
+    let once = side.run(1)?;
+    let (repeats, mut times) = match repeats(once, effort.turn_s) {
+        1 => (1, vec![once]),
+        n => (n, Vec::new()),
+    };
+    let long_enough = |times: &[f64]| times.iter().sum::<f64>() * repeats as f64 >= effort.trial_s;
+    while times.is_empty() || (times.len() < effort.trials && !long_enough(&times)) {
+        times.push(side.run(repeats)? / repeats as f64);
     }
-    median(&times).context("no trials")
+    Ok(Timed { peer: 0, config: *config, seconds: median(&times).context("no trials")?, repeats })
 }
 
-/// Iterations that make up a turn, and the seconds of one; they also warm the side up.
-fn repeats(side: &mut Side, effort: &Effort) -> Result<(usize, f64)> {
-    side.run(1)?;
-    let once = side.run(1)?;
-    let n = (effort.turn_s / once).ceil().clamp(1.0, 1000.0);
+/// Iterations that make up a turn, where one takes `once` seconds.
+fn repeats(once: f64, turn_s: f64) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=1000")]
-    Ok((n as usize, once))
+    let n = (turn_s / once).ceil().clamp(1.0, 1000.0) as usize;
+    n
 }
 
 /// Both sides in turn until the interval is narrow, the rounds are done or time is up.
@@ -256,13 +264,12 @@ fn duel(
     effort: &Effort,
     reference: &[f64],
 ) -> Result<(Vec<[f64; 2]>, Interval)> {
-    ready(row, ours, place, &a.config, Some(reference))?;
-    ready(row, theirs, place, &b.config, Some(reference))?;
-    let (na, nb) = (repeats(ours, effort)?.0, repeats(theirs, effort)?.0);
+    ready(row, ours, place, &a.config, reference)?;
+    ready(row, theirs, place, &b.config, reference)?;
     let (mut rounds, start) = (Vec::new(), Instant::now());
     loop {
-        let our_time = turn(ours, theirs, na)?;
-        let peer_time = turn(theirs, ours, nb)?;
+        let our_time = turn(ours, theirs, a.repeats)?;
+        let peer_time = turn(theirs, ours, b.repeats)?;
         rounds.push([our_time, peer_time]);
         let ratios: Vec<f64> = rounds.iter().map(|[o, p]| p / o).collect();
         let Some(interval) = interval(&ratios) else { continue };
@@ -324,7 +331,7 @@ mod tests {
     }
 
     fn effort() -> Effort {
-        Effort { rounds: 40, trials: 1, turn_s: 0.01, budget_s: 60.0, modes: &[] }
+        Effort { rounds: 40, trials: 1, trial_s: 1.0, turn_s: 0.01, budget_s: 60.0, modes: &[] }
     }
 
     #[test]

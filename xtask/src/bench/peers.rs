@@ -63,9 +63,16 @@ impl Ask {
             // Launches are recorded once and played again: CUDA graphs.
             _ => &["default", "reduce-overhead", "max-autotune"],
         };
-        let full = Effort { rounds: self.rounds, trials: 3, turn_s: 0.4, budget_s: 60.0, modes };
+        let full = Effort { rounds: self.rounds, trials: 3, trial_s: 4.0, turn_s: 0.4, budget_s: 60.0, modes };
         match self.quick {
-            true => Effort { rounds: self.rounds.min(6), trials: 1, turn_s: 0.1, budget_s: 10.0, modes: &["default"] },
+            true => Effort {
+                rounds: self.rounds.min(6),
+                trials: 1,
+                trial_s: 1.0,
+                turn_s: 0.1,
+                budget_s: 10.0,
+                modes: &["default"],
+            },
             false => full,
         }
     }

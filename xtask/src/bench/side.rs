@@ -26,6 +26,8 @@ pub struct Side {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
+    /// The work that stands, and whether its results have been fetched.
+    stands: Option<(Value, bool)>,
 }
 
 impl Side {
@@ -40,7 +42,7 @@ impl Side {
             .with_context(|| format!("{name}: does not start"))?;
         let (to, from) = (child.stdin.take(), child.stdout.take());
         let from = BufReader::new(from.context("no pipe")?);
-        Ok(Self { name: name.to_owned(), child, to, from })
+        Ok(Self { name: name.to_owned(), child, to, from, stands: None })
     }
 
     /// One command and its answer; the answer's first word must be `word`, and what follows is returned.
@@ -58,14 +60,28 @@ impl Side {
         }
     }
 
-    /// Builds a work; returns what the side says of itself.
-    pub fn setup(&mut self, ask: &Value) -> Result<String> {
-        self.ask(&format!("setup {ask}"), "ready")
+    /// Builds a work, unless it is the one that stands.
+    pub fn setup(&mut self, ask: &Value) -> Result<()> {
+        if self.stands.as_ref().is_some_and(|(work, _)| work == ask) {
+            return Ok(());
+        }
+        self.stands = None;
+        self.ask(&format!("setup {ask}"), "ready")?;
+        self.stands = Some((ask.clone(), false));
+        Ok(())
+    }
+
+    /// Whether the results of the work that stands have been fetched.
+    pub fn checked(&self) -> bool {
+        self.stands.as_ref().is_some_and(|(_, checked)| *checked)
     }
 
     /// The results of the work, by way of a file.
     pub fn check(&mut self, file: &Path) -> Result<Vec<f64>> {
         self.ask(&format!("check {}", file.display()), "checked")?;
+        if let Some((_, checked)) = &mut self.stands {
+            *checked = true;
+        }
         let bytes = fs::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
         let eight = |c: &[u8]| <[u8; 8]>::try_from(c).map_or(f64::NAN, f64::from_le_bytes);
         Ok(bytes.chunks(8).map(eight).collect())
@@ -148,8 +164,15 @@ done
     fn every_command_has_its_answer() {
         let folder = tempfile::tempdir().unwrap();
         let mut side = fake(folder.path());
-        assert!(side.setup(&serde_json::json!({"a": 1})).unwrap().contains("{\"a\":1}"));
+        let ask = serde_json::json!({"a": 1});
+        side.setup(&ask).unwrap();
+        assert!(!side.checked());
         assert_eq!(format!("{:?}", side.check(&folder.path().join("out")).unwrap()), "[1.5, -2.0]");
+        // A work that stands is not built again, and keeps that it was checked; another is new.
+        side.setup(&ask).unwrap();
+        assert!(side.checked());
+        side.setup(&serde_json::json!({"a": 2})).unwrap();
+        assert!(!side.checked());
         assert!((side.run(3).unwrap() - 0.5).abs() < 1e-12);
         assert!((side.peak_mib().unwrap() - 2.0).abs() < 1e-12);
         assert_eq!(side.least().unwrap(), Some(Least { macs: 3000.0, bytes: 40.0 }));
