@@ -10,6 +10,10 @@
 #include <cmath>
 #include <functional>
 
+namespace pshim {
+const float EXPONENT_BOUND = 87.0f;
+}
+
 namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;

@@ -17,11 +17,13 @@ inline Vec load(const float *p) {
 
 inline void store(float *p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
+using pshim::EXPONENT_BOUND;
+
 // e^x to about one unit in the last place for |x| <= 87, clamped beyond; NaN stays NaN. Range reduction by ln 2 in two parts and the
 // polynomial of Cephes' expf (Moshier).
 inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 87.0f ? 87.0f : x;
+  x = x < -EXPONENT_BOUND ? -EXPONENT_BOUND : x;
+  x = x > EXPONENT_BOUND ? EXPONENT_BOUND : x;
   // Adding and subtracting 1.5 2^23 rounds to a whole number.
   const float n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
   float r = x - n * 0.693359375f;
