@@ -256,9 +256,14 @@ inline void tile(const float *a, long a_row, long a_step, const float *b, long b
     for (int w = 0; w < W; ++w) store(c + r * c_row + w * LANES, sums[r][w]);
 }
 
+// Rows of a tile: as many sums as the registers hold, so that a column of a transpose is read by half a cache line. An element's sum runs over
+// p in order whatever the tile.
+constexpr int ROWS = LANES >= 16 ? 8 : 4;
+
 template <int W>
 inline void column(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long rows, long depth) {
   long r = 0;
+  for (; r + ROWS <= rows; r += ROWS) tile<ROWS, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
   for (; r + 4 <= rows; r += 4) tile<4, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
   for (; r < rows; ++r) tile<1, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
 }
@@ -279,12 +284,14 @@ inline void rows_of(const float *x, long row, float *out, long tokens, long head
   }
 }
 
-// The transpose [head, tokens], padded likewise.
+// The transpose [head, tokens], padded likewise; by strips of tokens whose rows stay in the first cache.
 inline void columns_of(const float *x, long row, float *out, long tokens, long head, long span) {
-  for (long d = 0; d < head; ++d) {
-    for (long t = 0; t < tokens; ++t) out[d * span + t] = x[t * row + d];
-    std::fill(out + d * span + tokens, out + (d + 1) * span, 0.0f);
+  for (long t = 0; t < tokens; t += LANES) {
+    const long some = std::min(LANES, tokens - t);
+    for (long d = 0; d < head; ++d)
+      for (long i = 0; i < some; ++i) out[d * span + t + i] = x[(t + i) * row + d];
   }
+  for (long d = 0; d < head; ++d) std::fill(out + d * span + tokens, out + (d + 1) * span, 0.0f);
 }
 
 // p [T, T padded] = softmax(q k^T scale) by rows; `kt` holds the transposed keys. The padding stays zero.
