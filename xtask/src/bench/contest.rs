@@ -91,17 +91,29 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     let reference = ours.check(&place.scratch.join("checked"))?;
     let least = ours.least()?;
     let mut trials = Vec::new();
-    if row.choice.lowers() && !place.multiplies_bf16() {
+    if row.choice.lowers() && !place.lowers() {
         trials.push(format!(
-            "{}: bf16 left out on both sides, which this processor imitates at a fraction of fp32's rate",
+            "{}: bf16 left out on both sides, which this processor multiplies more slowly than fp32",
             row.id
         ));
     }
-    let mut own = tournament(row, ours, place, effort, &[], &reference, &mut trials)?;
+    let mut tournament = Tournament { row, place, effort, reference: &reference, trials: &mut trials };
+    let (first, others) = effort.modes.split_at(effort.modes.len().min(1));
+    let mut own = tournament.eager(ours)?;
     let mut theirs = Vec::new();
     for (i, peer) in peers.iter_mut().enumerate() {
-        let found = tournament(row, peer, place, effort, effort.modes, &reference, &mut trials)?;
+        let mut found = tournament.eager(peer)?;
+        for (mode, precision) in first.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
+            let best = fastest(found.iter().filter(|t| t.config.precision == precision)).cloned();
+            tournament.compiled(peer, mode, best.as_ref(), &mut found)?;
+        }
         theirs.extend(found.into_iter().map(|t| Timed { peer: i, ..t }));
+    }
+    for mode in others {
+        let Some(best) = fastest(theirs.iter()).cloned() else { break };
+        let mut found = Vec::new();
+        tournament.compiled(&mut peers[best.peer], mode, Some(&best), &mut found)?;
+        theirs.extend(found.into_iter().map(|t| Timed { peer: best.peer, ..t }));
     }
     own.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     theirs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -174,21 +186,47 @@ fn agree(a: &[f64], b: &[f64], tolerance: f64) -> Result<(), String> {
     Err(format!("results differ by {gap:.3e} where the largest is {scale:.3e}; {tolerance:.0e} of it is allowed"))
 }
 
-/// Times every configuration of a side: uncompiled ones; each precision's fastest layout under the first mode; the fastest of all under
-/// the others, which take minutes to compile.
-fn tournament(
-    row: &Row,
-    side: &mut Side,
-    place: &Place,
-    effort: &Effort,
-    modes: &[&'static str],
-    reference: &[f64],
-    trials: &mut Vec<String>,
-) -> Result<Vec<Timed>> {
-    let mut found: Vec<Timed> = Vec::new();
-    let mut attempt = |config: Config, found: &mut Vec<Timed>| -> Result<()> {
-        let outcome = trial(row, side, place, effort, &config, reference);
-        let what = format!("{} {}: {}", row.id, side.name, config.words(row.choice));
+fn fastest<'a>(of: impl Iterator<Item = &'a Timed>) -> Option<&'a Timed> {
+    of.min_by(|a, b| a.seconds.total_cmp(&b.seconds))
+}
+
+/// The search for a side's fastest configuration: uncompiled ones; each precision's fastest layout under the first mode; the fastest of all
+/// under the others, which take minutes to compile.
+struct Tournament<'a> {
+    row: &'a Row,
+    place: &'a Place,
+    effort: &'a Effort,
+    reference: &'a [f64],
+    trials: &'a mut Vec<String>,
+}
+
+impl Tournament<'_> {
+    fn eager(&mut self, side: &mut Side) -> Result<Vec<Timed>> {
+        let mut found = Vec::new();
+        for config in Config::eager(self.row.choice, self.place.lowers()) {
+            self.attempt(side, config, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn compiled(
+        &mut self,
+        side: &mut Side,
+        mode: &'static str,
+        best: Option<&Timed>,
+        found: &mut Vec<Timed>,
+    ) -> Result<()> {
+        match best {
+            Some(best) if self.row.choice.compiles() => {
+                self.attempt(side, Config { compile: mode, ..best.config }, found)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attempt(&mut self, side: &mut Side, config: Config, found: &mut Vec<Timed>) -> Result<()> {
+        let outcome = self.trial(side, &config);
+        let what = format!("{} {}: {}", self.row.id, side.name, config.words(self.row.choice));
         let said = match outcome {
             Ok(timed) => {
                 let said = format!("{what}: {:.3} ms", timed.seconds * 1e3);
@@ -199,53 +237,25 @@ fn tournament(
             Err(error) => format!("{what}: does not run: {error:#}"),
         };
         eprintln!("  {said}");
-        trials.push(said);
+        self.trials.push(said);
         Ok(())
-    };
-    for config in Config::eager(row.choice, place.multiplies_bf16()) {
-        attempt(config, &mut found)?;
     }
-    if row.choice.compiles() {
-        let fastest = |found: &[Timed], precision: &[&str]| {
-            let of = found.iter().filter(|t| precision.contains(&t.config.precision));
-            of.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).map(|t| t.config)
-        };
-        let (first, others) = modes.split_at(modes.len().min(1));
-        for (&compile, precision) in first.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
-            if let Some(best) = fastest(&found, &[precision]) {
-                attempt(Config { compile, ..best }, &mut found)?;
-            }
-        }
-        for &compile in others {
-            if let Some(best) = fastest(&found, &["fp32", "bf16"]) {
-                attempt(Config { compile, ..best }, &mut found)?;
-            }
-        }
-    }
-    Ok(found)
-}
 
-/// Seconds an iteration of one configuration: the median of a few turns.
-fn trial(
-    row: &Row,
-    side: &mut Side,
-    place: &Place,
-    effort: &Effort,
-    config: &Config,
-    reference: &[f64],
-) -> Result<Timed> {
-    // The check has run it already, so it is warm.
-    ready(row, side, place, config, reference)?;
-    let once = side.run(1)?;
-    let (repeats, mut times) = match repeats(once, effort.turn_s) {
-        1 => (1, vec![once]),
-        n => (n, Vec::new()),
-    };
-    let long_enough = |times: &[f64]| times.iter().sum::<f64>() * repeats as f64 >= effort.trial_s;
-    while times.is_empty() || (times.len() < effort.trials && !long_enough(&times)) {
-        times.push(side.run(repeats)? / repeats as f64);
+    /// Seconds an iteration of one configuration: the median of a few turns.
+    fn trial(&self, side: &mut Side, config: &Config) -> Result<Timed> {
+        // The check has run it already, so it is warm.
+        ready(self.row, side, self.place, config, self.reference)?;
+        let once = side.run(1)?;
+        let (repeats, mut times) = match repeats(once, self.effort.turn_s) {
+            1 => (1, vec![once]),
+            n => (n, Vec::new()),
+        };
+        let long_enough = |times: &[f64]| times.iter().sum::<f64>() * repeats as f64 >= self.effort.trial_s;
+        while times.is_empty() || (times.len() < self.effort.trials && !long_enough(&times)) {
+            times.push(side.run(repeats)? / repeats as f64);
+        }
+        Ok(Timed { peer: 0, config: *config, seconds: median(&times).context("no trials")?, repeats })
     }
-    Ok(Timed { peer: 0, config: *config, seconds: median(&times).context("no trials")?, repeats })
 }
 
 /// Iterations that make up a turn, where one takes `once` seconds.
@@ -346,6 +356,19 @@ mod tests {
         assert!((m.interval.median - 3.0).abs() < 1e-9 && m.interval.half_width() < 1e-9, "{:?}", m.interval);
         // The tournament of a row without choices is one trial a side; equal precision is the same match.
         assert_eq!((outcome.trials.len(), outcome.matches.len(), outcome.least), (3, 2, None));
+    }
+
+    #[test]
+    fn modes_that_take_minutes_to_compile_are_tried_on_the_fastest_peer() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { scratch: folder.path().into(), threads: 1, device: "cpu".into() };
+        let mut ours = fake(folder.path(), "ours", 10, ONE);
+        let mut peers = [fake(folder.path(), "slow", 90, ONE), fake(folder.path(), "fast", 30, ONE)];
+        let effort = Effort { modes: &["default", "max-autotune"], ..effort() };
+        let row = Row { choice: Choice::Single, ..row() };
+        let trials = contest(&row, &mut ours, &mut peers, &place, &effort).unwrap().trials;
+        let tried = |word: &str| trials.iter().filter(|t| t.contains(word)).map(|t| &t[..6]).collect::<Vec<_>>();
+        assert_eq!((tried("default"), tried("max-autotune")), (vec!["0 slow", "0 fast"], vec!["0 fast"]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The rows: what is compared, at which sizes, and how closely results must agree.
 
-use super::machine::multiplies_bf16;
+use super::machine::bf16_pays;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -223,9 +223,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether products in bf16 pay.
-    pub fn multiplies_bf16(&self) -> bool {
-        self.device != "cpu" || multiplies_bf16()
+    /// Whether bf16 is tried.
+    pub fn lowers(&self) -> bool {
+        self.device != "cpu" || bf16_pays()
     }
 
     /// A row's `setup` fields with a folder for what is shared, and a configuration.
