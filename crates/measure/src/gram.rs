@@ -66,7 +66,7 @@ pub(crate) fn weighted_scatter(x: &Features, means: &[f64], weights: &[f64]) -> 
 
 /// A^T A for the rows A that `fill(index of the first, features, out)` makes, `width` values each.
 fn self_product(x: &Features, width: usize, fill: impl Fn(usize, &[f32], &mut Vec<f64>) + Sync) -> Mat<f64> {
-    const PANEL: usize = 64;
+    const PANEL: usize = 128;
     let (d, step) = (x.d(), block_rows(x.d()));
     let panels: Vec<(usize, Mat<f64>)> = (0..width)
         .into_par_iter()
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn products_are_the_plain_sums() {
-        // 150 columns: three panels, the last one short; 700 rows: two blocks, the last one short.
+        // 150 columns: two panels, the last one short; 700 rows: two blocks, the last one short.
         let (n, d) = (700, 150);
         let x = Features::new(d, normals(1, n * d).iter().map(|v| v + 3.0).collect()).unwrap();
         let m = means(&x);
