@@ -11,11 +11,9 @@ Anything that goes wrong is answered with `error SENTENCE`, and the process live
 
 import gc
 import importlib
-import importlib.metadata
 import json
 import os
 import resource
-import platform
 import struct
 import sys
 import time
@@ -38,26 +36,6 @@ MODULES = {
     "logistic": "reading",
     "frechet": "reading",
 }
-
-# module -> the package that brings it, for summary.md.
-LIBRARIES = {
-    "torch": "torch",
-    "diffusers": "diffusers",
-    "pythae": "pythae",
-    "lightly": "lightly",
-    "sklearn": "scikit-learn",
-    "numpy": "numpy",
-}
-
-
-def versions():
-    """What summary.md says of this process."""
-    found = {"python": platform.python_version()}
-    for name, package in LIBRARIES.items():
-        if name in sys.modules:
-            found[name] = importlib.metadata.version(package)
-    return found
-
 
 def setup(ask):
     """A work: (run, check, launched); the first two take no arguments, `check` returns an iterable of numbers, and `launched` says
@@ -84,7 +62,7 @@ def answer(line, work):
         work = None
         gc.collect()
         work = setup(json.loads(rest))
-        return "ready " + json.dumps(versions()), work
+        return "ready {}", work
     if command == "memory":
         return f"peak {peak_kib(work is not None and work[2])}", work
     if work is None:

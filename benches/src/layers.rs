@@ -119,7 +119,7 @@ pub fn table() -> String {
         "| layer | kind | threads | pass | fused, ms | libtorch, ms | ratio | smallest | largest |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
-    let half = shim::multiplies_bf16(Device::Cpu);
+    let half = shim::bf16(Device::Cpu) != shim::Bf16::Imitated;
     let kinds: &[_] = if half { &["f32", "bf16"] } else { &["f32"] };
     for (row, kind) in rows().into_iter().flat_map(|row| kinds.iter().map(move |kind| (row.clone(), *kind))) {
         let wave = |(size, under): &(Vec<i64>, Kind)| {

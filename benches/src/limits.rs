@@ -1,7 +1,7 @@
 //! What the machine can do at most: the rate of single and half precision matrix products, and the bandwidth of memory.
 
 use crate::ask::waited;
-use pentimento_torch_shim::multiplies_bf16;
+use pentimento_torch_shim::{Bf16, bf16};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Instant;
@@ -66,7 +66,7 @@ impl Limits {
         let edges = || [1024, 2048, 4096, 8192].into_iter().filter(move |&e| e <= largest);
         let f32 = edges().map(|e| (e, product(device, e, Kind::Float))).collect();
         // Imitated products would take hours and limit nothing.
-        let half = multiplies_bf16(device);
+        let half = bf16(device) != Bf16::Imitated;
         let bf16 = edges().filter(|_| half).map(|e| (e, product(device, e, Kind::BFloat16))).collect();
         let (copy, triad) = bandwidth(device);
         Self { threads, f32, bf16, copy, triad }

@@ -4,6 +4,7 @@ use crate::ask::{Ask, Least, Work};
 use crate::{autoencoder, contrast, loading, networks, program, reading, sampling};
 use anyhow::{Context, Result, bail};
 use pentimento_io::{atomic, system};
+use pentimento_torch_shim::{Bf16, bf16};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -34,8 +35,8 @@ fn answer(line: &str, work: &mut Option<Box<dyn Work>>) -> Result<String> {
             let ask = serde_json::from_str::<Ask>(rest).context("setup")?.checked()?;
             tch::set_num_threads(ask.threads);
             *work = Some(make(&ask)?);
-            let vectors = pentimento_torch_shim::cpu_capability();
-            Ok(format!("ready {}", serde_json::json!({ "numerics": pentimento_core::NUMERICS, "vectors": vectors })))
+            let faster = bf16(ask.device()?) == Bf16::Faster;
+            Ok(format!("ready {}", serde_json::json!({ "bf16_is_faster": faster })))
         }
         "least" => Ok(match work.as_ref().context("least before setup")?.least() {
             Some(Least { macs, bytes }) => format!("least {macs} {bytes}"),

@@ -26,11 +26,10 @@ pub fn run(args: &Args) -> Outcome {
         |key: &str| config.lines().find(|l| l.contains(key)).unwrap_or("").trim().trim_start_matches("- ").to_owned();
     found.push(("oneDNN", part("DNN").if_empty("not in this build")));
     found.push(("processor", system::processor()));
-    let cpu = tch::Device::Cpu;
-    let bf16 = match (shim::multiplies_bf16(cpu), shim::bf16_pays(cpu)) {
-        (true, true) => "native",
-        (true, false) => "native but no faster; precision \"auto\" means fp32",
-        (false, _) => "imitated; precision \"auto\" means fp32",
+    let bf16 = match shim::bf16(tch::Device::Cpu) {
+        shim::Bf16::Faster => "native",
+        shim::Bf16::Slower => "native but slower; precision \"auto\" means fp32",
+        shim::Bf16::Imitated => "imitated; precision \"auto\" means fp32",
     };
     found.push(("kernels", format!("{}, bf16 {bf16}", shim::cpu_capability())));
     found.push((

@@ -34,7 +34,7 @@ pub struct Args {
     /// Times between which guidance acts: --interval 0.2,0.8
     #[arg(long, value_parser = interval)]
     interval: Option<[f64; 2]>,
-    /// Kind of products: fp32, bf16, or auto, which is bf16 where the device multiplies in it.
+    /// Kind of products: fp32, bf16, or auto, which is bf16 where the device is faster in it.
     #[arg(long)]
     precision: Option<Precision>,
     /// Seed of the noise.

@@ -256,8 +256,8 @@ inline void tile(const float *a, long a_row, long a_step, const float *b, long b
     for (int w = 0; w < W; ++w) store(c + r * c_row + w * LANES, sums[r][w]);
 }
 
-// Rows of a tile: as many sums as the registers hold, so that a column of a transpose is read by half a cache line. An element's sum runs over
-// p in order whatever the tile.
+// Rows of a tile, of each of which two vectors are summed in registers. Eight, where registers allow, read a column of a transpose by half a
+// cache line. An element's sum runs over p in order whatever the tile.
 constexpr int ROWS = LANES >= 16 ? 8 : 4;
 
 template <int W>

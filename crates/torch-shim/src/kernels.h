@@ -39,8 +39,8 @@ struct Kernels {
   long (*attention_scratch)(long tokens, long head);
 };
 
-// Where exponents are clamped. The kernels must not know it when they are compiled: a compiler that does multiplies a clamped result out
-// and computes it beside the other for every number, and its product, below 1e-38, stops Intel's processors for 150 cycles.
+// Where exponents are clamped. Kept from the compiler of the kernels: gcc, knowing it, also computes every number times the exponential of the
+// bound, and where that product is below 1e-38 it stops an Intel processor for some 150 cycles.
 extern const float EXPONENT_BOUND;
 
 extern const Kernels kernels_plain, kernels_avx2, kernels_avx512;

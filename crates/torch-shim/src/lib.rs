@@ -228,31 +228,44 @@ pub fn cpu_capability() -> String {
     unsafe { CStr::from_ptr(pshim_cpu_capability()) }.to_string_lossy().into_owned()
 }
 
-/// Whether a device multiplies in bfloat16 itself. A processor without such instructions imitates them, which takes several
-/// times as long as single precision.
-pub fn multiplies_bf16(device: Device) -> bool {
+/// What products in bfloat16 are to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bf16 {
+    /// Faster than single precision.
+    Faster,
+    /// Multiplied by instructions of its own, but more slowly: Intel's AVX-512 without tiles (AMX) does it at half the rate of f32.
+    Slower,
+    /// Put together from other instructions, which takes several times as long as single precision.
+    Imitated,
+}
+
+/// What products in bfloat16 are to a device.
+pub fn bf16(device: Device) -> Bf16 {
     match device {
-        Device::Cuda(_) => true,
+        Device::Cuda(_) => Bf16::Faster,
         #[cfg(target_arch = "x86_64")]
-        Device::Cpu => std::arch::is_x86_feature_detected!("avx512bf16"),
-        _ => false,
+        Device::Cpu => of_processor(std::arch::is_x86_feature_detected!("avx512bf16"), has_tiles(), is_intels()),
+        _ => Bf16::Imitated,
     }
 }
 
-/// Whether products in bfloat16 are faster than in single precision. Intel's processors without tiles (AMX) have the instruction, at half
-/// the rate of their f32 ones; AMD's have it at twice.
-pub fn bf16_pays(device: Device) -> bool {
-    match device {
-        #[cfg(target_arch = "x86_64")]
-        Device::Cpu => multiplies_bf16(device) && (has_bf16_tiles() || !is_intels()),
-        _ => multiplies_bf16(device),
-    }
-}
-
-/// CPUID leaf 7: bit 22 of EDX.
 #[cfg(target_arch = "x86_64")]
-fn has_bf16_tiles() -> bool {
-    std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0
+fn of_processor(instruction: bool, tiles: bool, intels: bool) -> Bf16 {
+    match (instruction, tiles || !intels) {
+        (false, _) => Bf16::Imitated,
+        (true, true) => Bf16::Faster,
+        (true, false) => Bf16::Slower,
+    }
+}
+
+/// CPUID leaf 7, bit 22 of EDX, and bits 17 and 18 of what the system lets programs use.
+#[cfg(target_arch = "x86_64")]
+fn has_tiles() -> bool {
+    const TILES: u64 = 3 << 17;
+    // SAFETY: the instruction is there where the feature is.
+    let allowed =
+        std::arch::is_x86_feature_detected!("xsave") && unsafe { std::arch::x86_64::_xgetbv(0) } & TILES == TILES;
+    allowed && std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0
 }
 
 /// CPUID leaf 0: the maker's name, in EBX, EDX, ECX.
@@ -272,15 +285,19 @@ pub fn show_config() -> String {
 mod tests {
     use super::*;
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn bf16_pays_only_where_it_is_multiplied() {
-        assert!(bf16_pays(Device::Cuda(0)));
-        assert!(multiplies_bf16(Device::Cpu) || !bf16_pays(Device::Cpu));
-        #[cfg(target_arch = "x86_64")]
-        assert_eq!(
-            bf16_pays(Device::Cpu) || !is_intels(),
-            multiplies_bf16(Device::Cpu) && has_bf16_tiles() || !is_intels()
-        );
+    fn bf16_is_slower_on_intels_processors_without_tiles() {
+        assert_eq!(of_processor(true, true, true), Bf16::Faster);
+        assert_eq!(of_processor(true, false, true), Bf16::Slower);
+        assert_eq!(of_processor(true, false, false), Bf16::Faster);
+        assert_eq!([of_processor(false, true, true), of_processor(false, false, false)], [Bf16::Imitated; 2]);
+        assert_eq!(bf16(Device::Cuda(0)), Bf16::Faster);
+        // The kernel's view of the same processor.
+        if let Ok(info) = std::fs::read_to_string("/proc/cpuinfo") {
+            let has = |word: &str| info.split_whitespace().any(|w| w == word);
+            assert_eq!((is_intels(), has_tiles()), (has("GenuineIntel"), has("amx_bf16")));
+        }
     }
 
     /// Three hand-written AdamW steps in f64 against the fused kernel.

@@ -73,7 +73,7 @@ pub fn machine() -> BTreeMap<String, String> {
         ("libtorch".into(), "2.11.0".into()),
         ("cpu".into(), shim::cpu_capability()),
         ("threads".into(), text(&tch::get_num_threads())),
-        ("bf16".into(), if shim::multiplies_bf16(Device::Cpu) { "native" } else { "imitated" }.into()),
+        ("bf16".into(), format!("{:?}", shim::bf16(Device::Cpu)).to_lowercase()),
         ("pentimento".into(), text(&env!("CARGO_PKG_VERSION"))),
     ])
 }

@@ -165,7 +165,7 @@ impl Precision {
         match self {
             Self::Fp32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
-            Self::Auto if shim::bf16_pays(device) => Kind::BFloat16,
+            Self::Auto if shim::bf16(device) == shim::Bf16::Faster => Kind::BFloat16,
             Self::Auto => Kind::Float,
         }
     }
@@ -307,7 +307,7 @@ pub struct SampleTable {
     pub interval: [f64; 2],
     /// Hold the estimate of the clean picture inside [-1, 1] at every step.
     pub clip: bool,
-    /// Kind of products: bf16 is faster where the device multiplies in it, and a picture comes out a little different.
+    /// Kind of products: in bf16 a picture comes out a little different, and not every device that has it is faster in it.
     pub precision: Precision,
     /// Scales of the guidance sweep in the report; empty = no sweep.
     pub sweep: Vec<f64>,

@@ -3,11 +3,12 @@ use crate::course::{Course, Diary, State, Walked, due, walk};
 use crate::draw::{Drawing, Model};
 use crate::folder::Kept;
 use crate::plan::Signature;
-use crate::recipe::TrainTable;
+use crate::recipe::{Precision, TrainTable};
 use crate::{Ema, Error, Monitor, Plan, RunFolder, model};
 use pentimento_core::{At, Draw, Learner};
 use pentimento_data::{Augment, Dataset, Loader, LoaderConfig};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tch::Device;
@@ -155,6 +156,13 @@ impl Job {
         at.window = m.window.clone();
         monitor.say(&format!("resuming at {} of {} images from {}", m.images, self.table.images, saved.path.display()));
         let here = checkpoint::machine();
+        if let (Precision::Auto, Some([then, now])) = (self.table.precision, kinds(&m.machine, &here)) {
+            monitor.say(&format!(
+                "precision \"auto\" was {then} where this run began and is {now} here: it goes on in {now}"
+            ));
+        } else if m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
+            monitor.say("an older version of the arithmetic began this run: the last bits will differ");
+        }
         for (key, theirs) in &m.machine {
             if here.get(key).is_some_and(|ours| ours != theirs) {
                 monitor.say(&format!(
@@ -162,9 +170,6 @@ impl Job {
                     here[key]
                 ));
             }
-        }
-        if m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
-            monitor.say("an older version of the arithmetic began this run: the last bits will differ");
         }
         if self.table.images <= m.images {
             return Ok(Kept::whole(m.images));
@@ -337,6 +342,17 @@ impl FolderDiary<'_> {
     }
 }
 
+/// What precision `auto` meant on two machines, where it differs and both are known.
+fn kinds(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<[&'static str; 2]> {
+    let kind = |machine: &BTreeMap<String, String>| match machine.get("bf16")?.as_str() {
+        "faster" => Some("bf16"),
+        "slower" | "imitated" => Some("fp32"),
+        _ => None,
+    };
+    let both = [kind(then)?, kind(now)?];
+    (both[0] != both[1]).then_some(both)
+}
+
 /// Leaves of a JSON value by their dotted path.
 fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
     match value {
@@ -347,5 +363,22 @@ fn flatten(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
             }
         }
         leaf => out.push((prefix.into(), leaf.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_on_which_auto_means_another_kind_is_told_from_an_older_checkpoint() {
+        let with = |bf16: &str| BTreeMap::from([("bf16".to_owned(), bf16.to_owned())]);
+        assert_eq!(kinds(&with("faster"), &with("slower")), Some(["bf16", "fp32"]));
+        assert_eq!(kinds(&with("imitated"), &with("faster")), Some(["fp32", "bf16"]));
+        assert_eq!(kinds(&with("slower"), &with("imitated")), None);
+        // What versions before 2026-11-27 wrote does not say.
+        assert_eq!(kinds(&with("native"), &with("slower")), None);
+        assert_eq!(kinds(&BTreeMap::new(), &with("slower")), None);
+        assert_eq!(kinds(&checkpoint::machine(), &checkpoint::machine()), None);
     }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
 use super::ratio::{Interval, interval, median};
-use super::rows::{Config, Place, Row};
+use super::rows::{Choice, Config, Place, Row};
 use super::side::{Least, Side};
 use anyhow::{Context, Result, bail, ensure};
 use std::thread::sleep;
@@ -22,8 +22,10 @@ pub struct Effort {
     pub turn_s: f64,
     /// Seconds after which a match ends, once it has an interval.
     pub budget_s: f64,
-    /// Modes of `torch.compile` that are tried.
+    /// Modes of `torch.compile` that are tried with every torch and precision.
     pub modes: &'static [&'static str],
+    /// Modes that take minutes: for the fastest configuration of all alone.
+    pub long_modes: &'static [&'static str],
 }
 
 /// Half-width of the interval at which a match ends.
@@ -89,27 +91,26 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     first.setup(&place.setup(&row.ask, &Config::PLAIN))?;
     ours.setup(&place.setup(&row.ask, &Config::PLAIN))?;
     let reference = ours.check(&place.scratch.join("checked"))?;
+    ours.agree();
     let least = ours.least()?;
     let mut trials = Vec::new();
-    if row.choice.lowers() && !place.lowers() {
-        trials.push(format!(
-            "{}: bf16 left out on both sides, which this processor multiplies more slowly than fp32",
-            row.id
-        ));
+    let bf16 = row.choice.lowers() && ours.bf16_is_faster();
+    if row.choice.lowers() && !bf16 {
+        trials.push(format!("{}: bf16 left out on both sides, in which this processor is slower than in fp32", row.id));
     }
-    let mut tournament = Tournament { row, place, effort, reference: &reference, trials: &mut trials };
-    let (first, others) = effort.modes.split_at(effort.modes.len().min(1));
+    let mut tournament = Tournament { row, place, effort, bf16, reference: &reference, trials: &mut trials };
     let mut own = tournament.eager(ours)?;
+    // Every torch: uncompiled, then each precision's fastest layout under the short modes.
     let mut theirs = Vec::new();
     for (i, peer) in peers.iter_mut().enumerate() {
         let mut found = tournament.eager(peer)?;
-        for (mode, precision) in first.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
+        for (mode, precision) in effort.modes.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
             let best = fastest(found.iter().filter(|t| t.config.precision == precision)).cloned();
             tournament.compiled(peer, mode, best.as_ref(), &mut found)?;
         }
         theirs.extend(found.into_iter().map(|t| Timed { peer: i, ..t }));
     }
-    for mode in others {
+    for mode in effort.long_modes {
         let Some(best) = fastest(theirs.iter()).cloned() else { break };
         let mut found = Vec::new();
         tournament.compiled(&mut peers[best.peer], mode, Some(&best), &mut found)?;
@@ -146,16 +147,19 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     Ok(Outcome { matches, trials, least })
 }
 
-/// Sets a side up and compares its results with the reference, where that has not been done.
-fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: &[f64]) -> Result<()> {
+/// Sets a side up and compares its results with the reference, unless that is how it stands; whether it had to be built.
+fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: &[f64]) -> Result<bool> {
     side.setup(&place.setup(&row.ask, config))?;
-    if side.checked() {
-        return Ok(());
+    if side.agreed() {
+        return Ok(false);
     }
     let values = side.check(&place.scratch.join("checked"))?;
     let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
-    agree(&values, reference, tolerance)
-        .map_err(|why| Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)).into())
+    if let Err(why) = agree(&values, reference, tolerance) {
+        return Err(Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)).into());
+    }
+    side.agree();
+    Ok(true)
 }
 
 /// Results that differ: no configuration to skip, but the end of the row.
@@ -190,12 +194,12 @@ fn fastest<'a>(of: impl Iterator<Item = &'a Timed>) -> Option<&'a Timed> {
     of.min_by(|a, b| a.seconds.total_cmp(&b.seconds))
 }
 
-/// The search for a side's fastest configuration: uncompiled ones; each precision's fastest layout under the first mode; the fastest of all
-/// under the others, which take minutes to compile.
+/// What a trial of any configuration needs, and the sentences on those made.
 struct Tournament<'a> {
     row: &'a Row,
     place: &'a Place,
     effort: &'a Effort,
+    bf16: bool,
     reference: &'a [f64],
     trials: &'a mut Vec<String>,
 }
@@ -203,7 +207,7 @@ struct Tournament<'a> {
 impl Tournament<'_> {
     fn eager(&mut self, side: &mut Side) -> Result<Vec<Timed>> {
         let mut found = Vec::new();
-        for config in Config::eager(self.row.choice, self.place.lowers()) {
+        for config in Config::eager(self.row.choice, self.bf16) {
             self.attempt(side, config, &mut found)?;
         }
         Ok(found)
@@ -243,18 +247,19 @@ impl Tournament<'_> {
 
     /// Seconds an iteration of one configuration: the median of a few turns.
     fn trial(&self, side: &mut Side, config: &Config) -> Result<Timed> {
-        // The check has run it already, so it is warm.
         ready(self.row, side, self.place, config, self.reference)?;
-        let once = side.run(1)?;
-        let (repeats, mut times) = match repeats(once, self.effort.turn_s) {
-            1 => (1, vec![once]),
-            n => (n, Vec::new()),
-        };
-        let long_enough = |times: &[f64]| times.iter().sum::<f64>() * repeats as f64 >= self.effort.trial_s;
-        while times.is_empty() || (times.len() < self.effort.trials && !long_enough(&times)) {
-            times.push(side.run(repeats)? / repeats as f64);
+        let first = side.run(1)?;
+        // Whole programs start anew each time and have nothing to warm.
+        let once = if self.row.choice == Choice::Plain && first >= self.effort.trial_s { first } else { side.run(1)? };
+        let n = repeats(once, self.effort.turn_s);
+        let mut times = if n == 1 { vec![once] } else { Vec::new() };
+        while times.is_empty()
+            || times.len() < self.effort.trials && times.iter().sum::<f64>() * (n as f64) < self.effort.trial_s
+        {
+            times.push(side.run(n)? / n as f64);
         }
-        Ok(Timed { peer: 0, config: *config, seconds: median(&times).context("no trials")?, repeats })
+        let seconds = median(&times).context("no trials")?;
+        Ok(Timed { peer: 0, config: *config, seconds, repeats: repeats(seconds, self.effort.turn_s) })
     }
 }
 
@@ -274,8 +279,11 @@ fn duel(
     effort: &Effort,
     reference: &[f64],
 ) -> Result<(Vec<[f64; 2]>, Interval)> {
-    ready(row, ours, place, &a.config, reference)?;
-    ready(row, theirs, place, &b.config, reference)?;
+    for (side, timed) in [(&mut *ours, a), (&mut *theirs, b)] {
+        if ready(row, side, place, &timed.config, reference)? {
+            side.run(1)?;
+        }
+    }
     let (mut rounds, start) = (Vec::new(), Instant::now());
     loop {
         let our_time = turn(ours, theirs, a.repeats)?;
@@ -309,7 +317,6 @@ fn turn(active: &mut Side, waiting: &Side, n: usize) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::Choice;
     use std::process::Command;
 
     #[test]
@@ -341,7 +348,7 @@ mod tests {
     }
 
     fn effort() -> Effort {
-        Effort { rounds: 40, trials: 1, trial_s: 1.0, turn_s: 0.01, budget_s: 60.0, modes: &[] }
+        Effort { rounds: 40, trials: 1, trial_s: 1.0, turn_s: 0.01, budget_s: 60.0, modes: &[], long_modes: &[] }
     }
 
     #[test]
@@ -359,12 +366,35 @@ mod tests {
     }
 
     #[test]
+    fn a_work_is_built_and_checked_once_and_short_iterations_fill_a_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("commands");
+        let script = format!(
+            "while read -r command rest; do echo \"$command ${{rest%% *}}\" >> {}; case $command in setup) echo 'ready {{}}';; \
+             check) printf '{ONE}' > \"$rest\"; echo 'checked 1';; run) echo \"seconds ${{rest}}e-3\";; least) echo 'least unknown';; \
+             *) exit 0;; esac; done",
+            log.display()
+        );
+        let mut ours =
+            Side::start("ours", Command::new("sh").args(["-c", &script]), &folder.path().join("log")).unwrap();
+        let place = Place { scratch: folder.path().into(), threads: 1, device: "cpu".into() };
+        // Turns of ten iterations of a millisecond; the second passes 15 ms.
+        let effort = Effort { trials: 9, trial_s: 0.015, ..effort() };
+        contest(&row(), &mut ours, &mut [fake(folder.path(), "peer", 10, ONE)], &place, &effort).unwrap();
+        drop(ours);
+        let said = std::fs::read_to_string(&log).unwrap();
+        let count = |command: &str| said.lines().filter(|l| l.starts_with(command)).count();
+        assert_eq!((count("setup"), count("check"), count("run 1")), (1, 1, 2 + 2 + FEWEST), "{said}");
+        assert_eq!(count("run 10"), 2 + FEWEST, "{said}");
+    }
+
+    #[test]
     fn modes_that_take_minutes_to_compile_are_tried_on_the_fastest_peer() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { scratch: folder.path().into(), threads: 1, device: "cpu".into() };
         let mut ours = fake(folder.path(), "ours", 10, ONE);
         let mut peers = [fake(folder.path(), "slow", 90, ONE), fake(folder.path(), "fast", 30, ONE)];
-        let effort = Effort { modes: &["default", "max-autotune"], ..effort() };
+        let effort = Effort { modes: &["default"], long_modes: &["max-autotune"], ..effort() };
         let row = Row { choice: Choice::Single, ..row() };
         let trials = contest(&row, &mut ours, &mut peers, &place, &effort).unwrap().trials;
         let tried = |word: &str| trials.iter().filter(|t| t.contains(word)).map(|t| &t[..6]).collect::<Vec<_>>();

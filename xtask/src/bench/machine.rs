@@ -28,17 +28,6 @@ pub fn device(repo: &Repo, name: &str) -> String {
     format!("{name}, {}", said("nvidia-smi", &["--query-gpu=name,memory.total", "--format=csv,noheader"], repo))
 }
 
-/// Whether products in bfloat16 can be faster than in single precision: with tiles (AMX), or with the instruction of other makers than Intel,
-/// whose runs at half the rate.
-pub fn bf16_pays() -> bool {
-    pays(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
-}
-
-fn pays(info: &str) -> bool {
-    let has = |word: &str| info.split_whitespace().any(|w| w == word);
-    has("amx_bf16") || has("avx512_bf16") && !has("GenuineIntel")
-}
-
 /// The revision, marked when the tree differs from it.
 pub fn revision(repo: &Repo) -> String {
     let revision = said("git", &["rev-parse", "--short=12", "HEAD"], repo);
@@ -76,14 +65,6 @@ mod tests {
             assert_eq!(folder, dir.path().join(name));
             std::fs::create_dir(folder).unwrap();
         }
-    }
-
-    #[test]
-    fn bf16_is_tried_where_it_can_be_faster() {
-        assert!(pays("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16"));
-        assert!(pays("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16"));
-        assert!(!pays("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16"));
-        assert!(!pays("vendor_id : AuthenticAMD\nflags : avx2") && !pays(""));
     }
 
     #[test]

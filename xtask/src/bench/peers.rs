@@ -59,11 +59,13 @@ impl Ask {
 
     fn effort(&self) -> Effort {
         let modes: &[_] = match self.device.as_str() {
-            "cpu" => &["default", "max-autotune"],
+            "cpu" => &["default"],
             // Launches are recorded once and played again: CUDA graphs.
-            _ => &["default", "reduce-overhead", "max-autotune"],
+            _ => &["default", "reduce-overhead"],
         };
-        let full = Effort { rounds: self.rounds, trials: 3, trial_s: 4.0, turn_s: 0.4, budget_s: 60.0, modes };
+        let long_modes = &["max-autotune"];
+        let full =
+            Effort { rounds: self.rounds, trials: 3, trial_s: 4.0, turn_s: 0.4, budget_s: 60.0, modes, long_modes };
         match self.quick {
             true => Effort {
                 rounds: self.rounds.min(6),
@@ -72,6 +74,7 @@ impl Ask {
                 turn_s: 0.1,
                 budget_s: 10.0,
                 modes: &["default"],
+                long_modes: &[],
             },
             false => full,
         }

@@ -1,6 +1,5 @@
 //! The rows: what is compared, at which sizes, and how closely results must agree.
 
-use super::machine::bf16_pays;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -33,7 +32,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether bf16 is tried.
+    /// Whether bf16 may be tried.
     pub fn lowers(self) -> bool {
         matches!(self, Self::Network | Self::Convolutional)
     }
@@ -223,11 +222,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether bf16 is tried.
-    pub fn lowers(&self) -> bool {
-        self.device != "cpu" || bf16_pays()
-    }
-
     /// A row's `setup` fields with a folder for what is shared, and a configuration.
     pub fn setup(&self, row: &Value, config: &Config) -> Value {
         let mut fields: Map<String, Value> = row.as_object().cloned().unwrap_or_default();
@@ -257,7 +251,7 @@ impl Config {
     /// What nothing was chosen for.
     pub const PLAIN: Self = Self { compile: "eager", precision: "fp32", layout: "contiguous" };
 
-    /// Every precision and layout that a row may have, not compiled; `bf16` says whether the machine multiplies in it.
+    /// Every precision and layout that a row may have, not compiled; `bf16` says whether it is tried.
     pub fn eager(choice: Choice, bf16: bool) -> Vec<Self> {
         let precisions: &[_] = if choice.lowers() && bf16 { &["fp32", "bf16"] } else { &["fp32"] };
         let layouts: &[_] =

@@ -26,8 +26,16 @@ pub struct Side {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    /// The work that stands, and whether its results have been fetched.
-    stands: Option<(Value, bool)>,
+    stands: Option<Standing>,
+}
+
+/// A work that a side has built.
+struct Standing {
+    ask: Value,
+    /// What the side says of itself.
+    said: Value,
+    /// Its results are those of the reference.
+    agreed: bool,
 }
 
 impl Side {
@@ -62,26 +70,36 @@ impl Side {
 
     /// Builds a work, unless it is the one that stands.
     pub fn setup(&mut self, ask: &Value) -> Result<()> {
-        if self.stands.as_ref().is_some_and(|(work, _)| work == ask) {
+        if self.stands.as_ref().is_some_and(|s| s.ask == *ask) {
             return Ok(());
         }
         self.stands = None;
-        self.ask(&format!("setup {ask}"), "ready")?;
-        self.stands = Some((ask.clone(), false));
+        let said = self.ask(&format!("setup {ask}"), "ready")?;
+        let said = serde_json::from_str(&said).with_context(|| format!("{}: `{said}` is no JSON", self.name))?;
+        self.stands = Some(Standing { ask: ask.clone(), said, agreed: false });
         Ok(())
     }
 
-    /// Whether the results of the work that stands have been fetched.
-    pub fn checked(&self) -> bool {
-        self.stands.as_ref().is_some_and(|(_, checked)| *checked)
+    /// Whether products in bfloat16 are faster there, as the side itself has said.
+    pub fn bf16_is_faster(&self) -> bool {
+        self.stands.as_ref().is_some_and(|s| s.said["bf16_is_faster"] == true)
+    }
+
+    /// Whether the results of the work that stands have been found right.
+    pub fn agreed(&self) -> bool {
+        self.stands.as_ref().is_some_and(|s| s.agreed)
+    }
+
+    /// The results of the work that stands are right.
+    pub fn agree(&mut self) {
+        if let Some(s) = &mut self.stands {
+            s.agreed = true;
+        }
     }
 
     /// The results of the work, by way of a file.
     pub fn check(&mut self, file: &Path) -> Result<Vec<f64>> {
         self.ask(&format!("check {}", file.display()), "checked")?;
-        if let Some((_, checked)) = &mut self.stands {
-            *checked = true;
-        }
         let bytes = fs::read(file).with_context(|| format!("{}: cannot read", file.display()))?;
         let eight = |c: &[u8]| <[u8; 8]>::try_from(c).map_or(f64::NAN, f64::from_le_bytes);
         Ok(bytes.chunks(8).map(eight).collect())
@@ -146,7 +164,7 @@ mod tests {
     const FAKE: &str = r#"
 while read -r command rest; do
   case "$command" in
-    setup) echo "ready {\"got\":\"$rest\"}" ;;
+    setup) echo 'ready {"bf16_is_faster":true}' ;;
     check) printf '\000\000\000\000\000\000\370\077\000\000\000\000\000\000\000\300' > "$rest"; echo "checked 2" ;;
     run) if [ "$rest" = 13 ]; then echo "error ValueError: unlucky"; else echo "seconds 0.5"; fi ;;
     memory) echo "peak 2048" ;;
@@ -166,13 +184,15 @@ done
         let mut side = fake(folder.path());
         let ask = serde_json::json!({"a": 1});
         side.setup(&ask).unwrap();
-        assert!(!side.checked());
+        assert!(side.bf16_is_faster() && !side.agreed());
         assert_eq!(format!("{:?}", side.check(&folder.path().join("out")).unwrap()), "[1.5, -2.0]");
-        // A work that stands is not built again, and keeps that it was checked; another is new.
+        assert!(!side.agreed());
+        side.agree();
+        // A work that stands is not built again, and keeps that its results are right; another is new.
         side.setup(&ask).unwrap();
-        assert!(side.checked());
+        assert!(side.agreed());
         side.setup(&serde_json::json!({"a": 2})).unwrap();
-        assert!(!side.checked());
+        assert!(!side.agreed());
         assert!((side.run(3).unwrap() - 0.5).abs() < 1e-12);
         assert!((side.peak_mib().unwrap() - 2.0).abs() < 1e-12);
         assert_eq!(side.least().unwrap(), Some(Least { macs: 3000.0, bytes: 40.0 }));
