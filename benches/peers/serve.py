@@ -37,6 +37,7 @@ MODULES = {
     "frechet": "reading",
 }
 
+
 def setup(ask):
     """A work: (run, check, launched); the first two take no arguments, `check` returns an iterable of numbers, and `launched` says
     whether programs of their own do the work."""

@@ -11,6 +11,9 @@ const SIZES: [i64; 4] = [64, 64, 256, 8];
 /// Batch, channels, edge and groups of row 2.
 const MAPS: [i64; 4] = [32, 64, 32, 32];
 
+/// Tokens, width and heads of row 2's attention.
+const MIDDLE: [i64; 3] = [256, 128, 2];
+
 /// Turns of each side, ours and libtorch's by turns.
 const TURNS: usize = 15;
 
@@ -66,19 +69,27 @@ fn rows() -> Vec<Row> {
             composed: |x| normal_silu(&x[0].view([MAPS[0], MAPS[1], MAPS[2], MAPS[2]]), x),
         },
         Row {
-            name: "attention",
+            name: "attention of 64 tokens",
             inputs: vec![(vec![b, t, 3 * d], half)],
             fused: |x| took(shim::attention(&x[0], SIZES[3], false)),
-            composed: |x| {
-                let [b, t, d, heads] = SIZES;
-                let parts = x[0].view([b, t, 3, heads, d.div_euclid(heads)]).permute([2, 0, 3, 1, 4]).unbind(0);
-                let (q, k, v) = (&parts[0], &parts[1], &parts[2]);
-                Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
-                    .transpose(1, 2)
-                    .reshape([b, t, d])
-            },
+            composed: |x| attention(&x[0], SIZES[3]),
+        },
+        Row {
+            name: "attention of 256 tokens",
+            inputs: vec![(vec![MAPS[0], MIDDLE[0], 3 * MIDDLE[1]], half)],
+            fused: |x| took(shim::attention(&x[0], MIDDLE[2], false)),
+            composed: |x| attention(&x[0], MIDDLE[2]),
         },
     ]
+}
+
+/// libtorch's own, on fused queries, keys and values `[B, T, 3 D]`.
+fn attention(x: &Tensor, heads: i64) -> Tensor {
+    let (b, t, d) = (x.size()[0], x.size()[1], x.size()[2].div_euclid(3));
+    let parts = x.view([b, t, 3, heads, d.div_euclid(heads)]).permute([2, 0, 3, 1, 4]).unbind(0);
+    Tensor::scaled_dot_product_attention(&parts[0], &parts[1], &parts[2], None::<&Tensor>, 0.0, false, None, false)
+        .transpose(1, 2)
+        .reshape([b, t, d])
 }
 
 /// libtorch's own, on maps `[B, C, H, W]`, with gain and offset behind the input.

@@ -2,7 +2,6 @@ use crate::gram;
 use crate::{Error, Features, Result};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par, Side};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Share of tr (S1 S2)^1/2 that rounding may take where the fast route is taken.
@@ -121,27 +120,10 @@ impl Gaussian {
     }
 }
 
-/// Panels of columns, filled on all threads: `fill(first column, panel)`, a panel `[d, columns]` of zeros.
-fn by_panels(d: usize, fill: impl Fn(usize, &mut Mat<f64>) + Sync) -> Mat<f64> {
-    const PANEL: usize = 128;
-    let panels: Vec<(usize, Mat<f64>)> = (0..d)
-        .into_par_iter()
-        .step_by(PANEL)
-        .map(|start| {
-            let mut panel = Mat::zeros(d, PANEL.min(d - start));
-            fill(start, &mut panel);
-            (start, panel)
-        })
-        .collect();
-    let mut out = Mat::zeros(d, d);
-    panels.iter().for_each(|(start, panel)| out.subcols_mut(*start, panel.ncols()).copy_from(panel));
-    out
-}
-
 /// P = L1^T L2 of lower triangles.
 fn product(left: &Mat<f64>, right: &Mat<f64>) -> Mat<f64> {
-    // Rows of the right triangle above a panel's first column are zeros there.
-    by_panels(left.nrows(), |start, panel| {
+    // Rows of the right triangle above a panel's first column are zeros.
+    gram::by_panels(left.nrows(), |start, panel| {
         let (rows, columns) = (left.nrows() - start, panel.ncols());
         let (left, right) = (left.subrows(start, rows), right.submatrix(start, start, rows, columns));
         matmul(panel, Accum::Replace, left.transpose(), right, 1.0, Par::Seq);
@@ -150,7 +132,7 @@ fn product(left: &Mat<f64>, right: &Mat<f64>) -> Mat<f64> {
 
 /// P P^T, of which only the lower half is filled.
 fn lower_square(p: &Mat<f64>) -> Mat<f64> {
-    by_panels(p.nrows(), |start, panel| {
+    gram::by_panels(p.nrows(), |start, panel| {
         let (rows, columns) = (p.nrows() - start, panel.ncols());
         let right = p.subrows(start, columns).transpose();
         matmul(panel.subrows_mut(start, rows), Accum::Replace, p.subrows(start, rows), right, 1.0, Par::Seq);
@@ -203,7 +185,7 @@ fn root_trace_of_any(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 /// Different widths; an eigenvalue iteration that failed.
 ///
 /// # Cost
-/// O(D^3); roots of eigenvalues take a third of the time.
+/// O(D^3); roots of eigenvalues are the faster.
 ///
 /// # Source
 /// Dowson and Landau 1982; Heusel et al. 2017 (arXiv 1706.08500).
@@ -305,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_fast_route_agrees_with_the_exact_one_whatever_the_spectrum() {
-        // 150 columns: two panels. Standard deviations fall from 1 to e^-fall, along the axes, mixed with a neighbour, and turned by
+        // 150 columns: three panels. Standard deviations fall from 1 to e^-fall, along the axes, mixed with a neighbour, and turned by
         // a reflection that leaves no axis its own.
         let (n, d) = (700, 150);
         let draw = |seed: u64, fall: f64, mix: usize| {

@@ -96,23 +96,30 @@ fn self_product(x: &Features, width: usize, fill: impl Fn(usize, &[f32], &mut Ve
     out
 }
 
+/// A matrix `[n, n]` by panels of columns on all threads: `fill(first column, panel)`, a panel `[n, columns]` of zeros.
+pub(crate) fn by_panels(n: usize, fill: impl Fn(usize, MatMut<'_, f64>) + Sync) -> Mat<f64> {
+    const PANEL: usize = 64;
+    let mut values = vec![0.0; n * n];
+    values.par_chunks_mut(PANEL * n).enumerate().for_each(|(p, out)| {
+        let columns = out.chunks(n).len();
+        fill(p * PANEL, MatMut::from_column_major_slice_mut(out, n, columns));
+    });
+    MatRef::from_column_major_slice(&values, n, n).to_owned()
+}
+
 /// Inner products of the centred items with each other: `[N, N]`.
 ///
 /// # Cost
 /// O(N^2 D); keeps the items in f64.
 pub(crate) fn inner(x: &Features, means: &[f64]) -> Mat<f64> {
-    const PANEL: usize = 64;
     let (n, d) = (x.n(), x.d());
     let mut rows = Vec::with_capacity(n * d);
     centre(x.values(), means, &mut rows);
     let all = MatRef::from_row_major_slice(&rows, n, d);
-    let mut values = vec![0.0; n * n];
-    values.par_chunks_mut(PANEL * n).enumerate().for_each(|(p, out)| {
-        let width = out.chunks(n).len();
-        let out = MatMut::from_column_major_slice_mut(out, n, width);
-        matmul(out, Accum::Replace, all, all.subrows(p * PANEL, width).transpose(), 1.0, Par::Seq);
-    });
-    MatRef::from_column_major_slice(&values, n, n).to_owned()
+    by_panels(n, |start, out| {
+        let some = all.subrows(start, out.ncols()).transpose();
+        matmul(out, Accum::Replace, all, some, 1.0, Par::Seq);
+    })
 }
 
 /// sum_i v_i (x_i - m): `[D]` for `v`: `[N]`.

@@ -40,7 +40,7 @@ struct Kernels {
 };
 
 // Where exponents are clamped. Kept from the compiler of the kernels: gcc, knowing it, also computes every number times the exponential of the
-// bound, and where that product is below 1e-38 it stops an Intel processor for some 150 cycles.
+// bound, and where that product is below 1e-38 an Intel processor takes many times as long.
 extern const float EXPONENT_BOUND;
 
 extern const Kernels kernels_plain, kernels_avx2, kernels_avx512;

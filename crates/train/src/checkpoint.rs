@@ -73,7 +73,14 @@ pub fn machine() -> BTreeMap<String, String> {
         ("libtorch".into(), "2.11.0".into()),
         ("cpu".into(), shim::cpu_capability()),
         ("threads".into(), text(&tch::get_num_threads())),
-        ("bf16".into(), format!("{:?}", shim::bf16(Device::Cpu)).to_lowercase()),
+        (
+            "bf16".into(),
+            match shim::bf16(Device::Cpu) {
+                shim::Bf16::Imitated => "imitated",
+                _ => "native",
+            }
+            .into(),
+        ),
         ("pentimento".into(), text(&env!("CARGO_PKG_VERSION"))),
     ])
 }

@@ -3,7 +3,7 @@ use crate::course::{Course, Diary, State, Walked, due, walk};
 use crate::draw::{Drawing, Model};
 use crate::folder::Kept;
 use crate::plan::Signature;
-use crate::recipe::{Precision, TrainTable};
+use crate::recipe::TrainTable;
 use crate::{Ema, Error, Monitor, Plan, RunFolder, model};
 use pentimento_core::{At, Draw, Learner};
 use pentimento_data::{Augment, Dataset, Loader, LoaderConfig};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,21 +155,11 @@ impl Job {
         (at.images, at.step, at.nonfinite, at.elapsed_before) = (m.images, m.step, m.nonfinite, m.elapsed_s);
         at.window = m.window.clone();
         monitor.say(&format!("resuming at {} of {} images from {}", m.images, self.table.images, saved.path.display()));
-        let here = checkpoint::machine();
-        if let (Precision::Auto, Some([then, now])) = (self.table.precision, kinds(&m.machine, &here)) {
-            monitor.say(&format!(
-                "precision \"auto\" was {then} where this run began and is {now} here: it goes on in {now}"
-            ));
-        } else if m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
+        let here = machine(&self.table, self.device);
+        changes(&m.machine, &here).iter().for_each(|sentence| monitor.say(sentence));
+        let same_products = m.machine.get("products").is_none_or(|kind| *kind == here["products"]);
+        if same_products && m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
             monitor.say("an older version of the arithmetic began this run: the last bits will differ");
-        }
-        for (key, theirs) in &m.machine {
-            if here.get(key).is_some_and(|ours| ours != theirs) {
-                monitor.say(&format!(
-                    "{key} was {theirs} and is {} now: the last bits will differ from an unbroken run",
-                    here[key]
-                ));
-            }
         }
         if self.table.images <= m.images {
             return Ok(Kept::whole(m.images));
@@ -318,7 +308,7 @@ impl FolderDiary<'_> {
             elapsed_s: state.elapsed(),
             window: state.window.clone(),
             nonfinite: state.nonfinite,
-            machine: checkpoint::machine(),
+            machine: machine(self.table, self.device),
         }
     }
 
@@ -342,15 +332,24 @@ impl FolderDiary<'_> {
     }
 }
 
-/// What precision `auto` meant on two machines, where it differs and both are known.
-fn kinds(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<[&'static str; 2]> {
-    let kind = |machine: &BTreeMap<String, String>| match machine.get("bf16")?.as_str() {
-        "faster" => Some("bf16"),
-        "slower" | "imitated" => Some("fp32"),
-        _ => None,
+/// Software and machine, and the kind that the run's products are of.
+fn machine(table: &TrainTable, device: Device) -> BTreeMap<String, String> {
+    let kind = if table.precision.kind(device) == Kind::BFloat16 { "bf16" } else { "fp32" };
+    let mut all = checkpoint::machine();
+    all.insert("products".into(), kind.into());
+    all
+}
+
+/// A sentence on everything that was other where a run began; what an older checkpoint does not name is passed over.
+fn changes(then: &BTreeMap<String, String>, here: &BTreeMap<String, String>) -> Vec<String> {
+    let other = then.iter().filter_map(|(key, then)| Some((key, then, here.get(key).filter(|here| *here != then)?)));
+    let sentence = |(key, then, here): (&String, &String, &String)| match key.as_str() {
+        "products" => format!(
+            "products were in {then} where this run began and are in {here} here, by precision \"auto\": it goes on in {here}"
+        ),
+        _ => format!("{key} was {then} and is {here} now: the last bits will differ from an unbroken run"),
     };
-    let both = [kind(then)?, kind(now)?];
-    (both[0] != both[1]).then_some(both)
+    other.map(sentence).collect()
 }
 
 /// Leaves of a JSON value by their dotted path.
@@ -371,14 +370,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_on_which_auto_means_another_kind_is_told_from_an_older_checkpoint() {
-        let with = |bf16: &str| BTreeMap::from([("bf16".to_owned(), bf16.to_owned())]);
-        assert_eq!(kinds(&with("faster"), &with("slower")), Some(["bf16", "fp32"]));
-        assert_eq!(kinds(&with("imitated"), &with("faster")), Some(["fp32", "bf16"]));
-        assert_eq!(kinds(&with("slower"), &with("imitated")), None);
-        // What versions before 2026-11-27 wrote does not say.
-        assert_eq!(kinds(&with("native"), &with("slower")), None);
-        assert_eq!(kinds(&BTreeMap::new(), &with("slower")), None);
-        assert_eq!(kinds(&checkpoint::machine(), &checkpoint::machine()), None);
+    fn what_was_other_where_a_run_began_is_said() {
+        let machine = |all: &[(&str, &str)]| all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let then = machine(&[("cpu", "AVX512"), ("gone", "1"), ("products", "bf16"), ("threads", "2")]);
+        assert!(changes(&then, &then).is_empty());
+        let said = changes(&then, &machine(&[("cpu", "AVX2"), ("products", "fp32"), ("threads", "2")]));
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("cpu was AVX512 and is AVX2 now"), "{said:?}");
+        assert!(said[1].contains("were in bf16") && said[1].ends_with("goes on in fp32"), "{said:?}");
+        // An older checkpoint does not say of what kind its products were.
+        assert!(changes(&machine(&[("threads", "2")]), &then).is_empty());
     }
 }

@@ -102,19 +102,21 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
     let mut own = tournament.eager(ours)?;
     // Every torch: uncompiled, then each precision's fastest layout under the short modes.
     let mut theirs = Vec::new();
+    let compiled = |modes: &'static [&'static str]| if row.choice.compiles() { modes } else { &[] };
     for (i, peer) in peers.iter_mut().enumerate() {
         let mut found = tournament.eager(peer)?;
-        for (mode, precision) in effort.modes.iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
-            let best = fastest(found.iter().filter(|t| t.config.precision == precision)).cloned();
-            tournament.compiled(peer, mode, best.as_ref(), &mut found)?;
+        for (&compile, precision) in compiled(effort.modes).iter().flat_map(|mode| [(mode, "fp32"), (mode, "bf16")]) {
+            if let Some(config) = fastest(found.iter().filter(|t| t.config.precision == precision)).map(|t| t.config) {
+                found.extend(tournament.attempt(peer, Config { compile, ..config })?);
+            }
         }
         theirs.extend(found.into_iter().map(|t| Timed { peer: i, ..t }));
     }
-    for mode in effort.long_modes {
-        let Some(best) = fastest(theirs.iter()).cloned() else { break };
-        let mut found = Vec::new();
-        tournament.compiled(&mut peers[best.peer], mode, Some(&best), &mut found)?;
-        theirs.extend(found.into_iter().map(|t| Timed { peer: best.peer, ..t }));
+    for &compile in compiled(effort.long_modes) {
+        if let Some((peer, config)) = fastest(theirs.iter()).map(|t| (t.peer, t.config)) {
+            let found = tournament.attempt(&mut peers[peer], Config { compile, ..config })?;
+            theirs.extend(found.map(|t| Timed { peer, ..t }));
+        }
     }
     own.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     theirs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -208,41 +210,22 @@ impl Tournament<'_> {
     fn eager(&mut self, side: &mut Side) -> Result<Vec<Timed>> {
         let mut found = Vec::new();
         for config in Config::eager(self.row.choice, self.bf16) {
-            self.attempt(side, config, &mut found)?;
+            found.extend(self.attempt(side, config)?);
         }
         Ok(found)
     }
 
-    fn compiled(
-        &mut self,
-        side: &mut Side,
-        mode: &'static str,
-        best: Option<&Timed>,
-        found: &mut Vec<Timed>,
-    ) -> Result<()> {
-        match best {
-            Some(best) if self.row.choice.compiles() => {
-                self.attempt(side, Config { compile: mode, ..best.config }, found)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn attempt(&mut self, side: &mut Side, config: Config, found: &mut Vec<Timed>) -> Result<()> {
-        let outcome = self.trial(side, &config);
+    /// None where a compiled configuration does not run.
+    fn attempt(&mut self, side: &mut Side, config: Config) -> Result<Option<Timed>> {
         let what = format!("{} {}: {}", self.row.id, side.name, config.words(self.row.choice));
-        let said = match outcome {
-            Ok(timed) => {
-                let said = format!("{what}: {:.3} ms", timed.seconds * 1e3);
-                found.push(timed);
-                said
-            }
+        let (said, timed) = match self.trial(side, &config) {
+            Ok(timed) => (format!("{what}: {:.3} ms", timed.seconds * 1e3), Some(timed)),
             Err(error) if error.is::<Unequal>() || config.compile == "eager" => return Err(error),
-            Err(error) => format!("{what}: does not run: {error:#}"),
+            Err(error) => (format!("{what}: does not run: {error:#}"), None),
         };
         eprintln!("  {said}");
         self.trials.push(said);
-        Ok(())
+        Ok(timed)
     }
 
     /// Seconds an iteration of one configuration: the median of a few turns.
