@@ -85,9 +85,7 @@ impl AdamW {
         let constants = shim::AdamW { lr, beta1: c.beta1, beta2: c.beta2, weight_decay: c.weight_decay, eps: c.eps };
         shim::fused_adamw(&self.params, &grads, &self.m, &self.v, &self.steps, constants, &divisor, &skipped)
             .unwrap_or_else(|e| panic!("AdamW: {e}"));
-        for p in &mut self.params {
-            p.zero_grad();
-        }
+        shim::drop_grads(&self.params);
         StepInfo { norm, skipped }
     }
 

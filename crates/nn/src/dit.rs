@@ -12,7 +12,7 @@ use crate::{Cost, Error, Input};
 use pentimento_core::{Condition, Network, Scope, Tap};
 use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Width, depth and heads of the published sizes, and `Ti` in ViT's proportions.
 const SIZES: [(&str, [i64; 3]); 5] =
@@ -249,9 +249,17 @@ fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Tensor {
     shim::gated(x, gate, h).unwrap_or_else(|| x.addcmul(gate, h))
 }
 
-fn gelu(x: &Tensor) -> Tensor {
-    shim::gelu_tanh(x).unwrap_or_else(|| x.gelu("tanh"))
+/// `second(gelu(first(x)))`.
+fn perceptron(first: &Linear, second: &Linear, x: &Tensor) -> Tensor {
+    shim::mlp_gelu(x, first.parts(), second.parts()).unwrap_or_else(|| {
+        let h = first.forward(x);
+        second.forward(&shim::gelu_tanh(&h).unwrap_or_else(|| h.gelu("tanh")))
+    })
 }
+
+/// Tokens that pass through a block together in inference on a processor: few enough for what a block makes of them to stay in the cache
+/// of one core, enough for its products to run at their full rate.
+const FEW_ROWS: i64 = 128;
 
 #[derive(Debug)]
 struct Block {
@@ -282,12 +290,30 @@ impl Block {
 
     /// `x`: `[B, T, D]`, `c`: `[B, D]`, already through SiLU.
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
-        let m = self.modulation.forward(c).unsqueeze(1).chunk(6, -1); // shift, scale, gate; twice [B, 1, D]
+        let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
+        let (samples, tokens) = (x.size()[0], x.size()[1]);
+        let few = (FEW_ROWS / tokens).max(1);
+        if shim::grad_enabled() || x.device() != Device::Cpu || samples < 2 * few {
+            return self.modulated(x, &m);
+        }
+        let y = x.empty_like();
+        let share = |first, count| {
+            let part = |t: &Tensor| t.narrow(0, first, count);
+            part(&y).copy_(&self.modulated(&part(x), &part(&m)));
+        };
+        // SAFETY: a block holds tensors that nobody writes while it is borrowed, and numbers; a share writes its own samples of `y` alone.
+        unsafe { shim::shares(samples, few, &share) };
+        y
+    }
+
+    /// `x`: `[B, T, D]`, `m`: `[B, 1, 6 D]`, shift, scale and gate of attention and of the perceptron.
+    fn modulated(&self, x: &Tensor, m: &Tensor) -> Tensor {
+        let m = m.chunk(6, -1);
         let h = self.attention_norm.modulated(x, &m[0], &m[1]);
         let h = self.proj.forward(&attend(&self.qkv.forward(&h), self.heads, HeadOrder::QkvFirst));
         let x = gated(x, &m[2], &h);
         let h = self.mlp_norm.modulated(&x, &m[3], &m[4]);
-        let h = self.fc2.forward(&gelu(&self.fc1.forward(&h)));
+        let h = perceptron(&self.fc1, &self.fc2, &h);
         gated(&x, &m[5], &h)
     }
 }

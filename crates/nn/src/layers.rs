@@ -112,6 +112,11 @@ impl Linear {
         }
     }
 
+    /// Weights `[outputs, inputs]` and bias `[outputs]`.
+    pub(crate) fn parts(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
     /// Kind of the weights, in which side inputs must come.
     pub fn kind(&self) -> tch::Kind {
         self.weight.kind()

@@ -3,6 +3,7 @@
 #include "guard.h"
 #include "kernels.h"
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -140,6 +141,50 @@ struct Gelu : torch::autograd::Function<Gelu> {
       }
     });
     return {dx};
+  }
+};
+
+// Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
+// sums as a layer at a time.
+struct Mlp : torch::autograd::Function<Mlp> {
+  static constexpr int64_t ROWS = 128;
+  // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
+  static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
+  template <class F> static void rows(int64_t n, F work) {
+    at::parallel_for(0, (n + ROWS - 1) / ROWS, 1, [&](int64_t a, int64_t b) {
+      const at::AutoDispatchBelowADInplaceOrView unrecorded;
+      for (; a < b; ++a) {
+        const auto count = std::min(ROWS, n - a * ROWS);
+        work([&](const Tensor &t) { return t.narrow(0, a * ROWS, count); });
+      }
+    });
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2) {
+    const auto n = x.size(0);
+    auto h = at::empty({n, w1.size(0)}, x.options()), a = at::empty_like(h), y = at::empty({n, w2.size(0)}, x.options());
+    const auto w1t = w1.t(), w2t = w2.t();
+    rows(n, [&](auto part) {
+      auto before = part(h), after = part(a), made = part(y);
+      at::addmm_out(before, b1, part(x), w1t);
+      kernels().gelu(in(before), out(after), before.numel());
+      at::addmm_out(made, b2, after, w2t);
+    });
+    ctx->save_for_backward({x, w1, b1, w2, b2, h, a});
+    return y;
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto x = saved[0], w1 = saved[1], w2 = saved[3], h = saved[5], a = saved[6];
+    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {x, w1, saved[2], w2, saved[4]}, grads[0]);
+    const auto g = grads[0].contiguous();
+    auto dh = at::empty_like(h), dx = at::empty_like(x);
+    rows(x.size(0), [&](auto part) {
+      auto slope = part(dh), made = part(dx);
+      const auto grad = at::mm(part(g), w2);
+      kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
+      at::mm_out(made, slope, w1);
+    });
+    return {dx, at::mm(dh.t(), x), dh.sum(0), at::mm(g.t(), a), g.sum(0)};
   }
 };
 
@@ -424,6 +469,19 @@ int pshim_gelu(at::Tensor *x, at::Tensor **y) {
   return guarded([&] {
     const auto a = x->contiguous();
     *y = new Tensor(learns({x}) ? Gelu::apply(a) : Gelu::run(a));
+  });
+}
+
+int pshim_mlp_takes(int64_t rows) {
+  const bool single = !at::autocast::is_autocast_enabled(at::kCPU);
+  return single && at::GradMode::is_enabled() && rows >= 4 * Mlp::ROWS;
+}
+
+int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {
+  return guarded([&] {
+    auto shape = x->sizes().vec();
+    shape.back() = w2->size(0);
+    *y = new Tensor(Mlp::apply(x->reshape({-1, x->size(-1)}), *w1, *b1, *w2, *b2).view(shape));
   });
 }
 

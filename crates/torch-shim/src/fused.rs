@@ -12,6 +12,15 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_mlp_takes(rows: i64) -> c_int;
+    fn pshim_mlp(
+        x: *mut C_tensor,
+        w1: *mut C_tensor,
+        b1: *mut C_tensor,
+        w2: *mut C_tensor,
+        b2: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
     fn pshim_adaln(
         x: *mut C_tensor,
         shift: *mut C_tensor,
@@ -54,6 +63,27 @@ fn made(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> Tensor {
 pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
     // SAFETY: a live tensor borrowed for the call.
     takes(&[x]).then(|| made(|y| unsafe { pshim_gelu(x.as_ptr().cast_mut(), y) }))
+}
+
+/// Two linear layers with a GELU in its tanh form between them, in training on many rows in f32; the same bits as a layer at a time.
+///
+/// # Shapes
+/// - `x`: `[..., D]`; `first`: weights `[H, D]` and bias `[H]`; `second`: `[D', H]` and `[D']`
+/// - returns: `[..., D']`
+pub fn mlp_gelu(x: &Tensor, first: [&Tensor; 2], second: [&Tensor; 2]) -> Option<Tensor> {
+    let size = x.size();
+    let ([w1, b1], [w2, b2]) = (first, second);
+    let all = [x, w1, b1, w2, b2];
+    let single = all.iter().all(|t| t.kind() == Kind::Float);
+    let (&width, rows) = size.split_last()?;
+    let chained = w1.size() == [b1.size()[0], width] && w2.size() == [b2.size()[0], b1.size()[0]];
+    // SAFETY: reads thread-local flags.
+    if !single || !chained || !takes(&all) || unsafe { pshim_mlp_takes(rows.iter().product()) } == 0 {
+        return None;
+    }
+    let p = all.map(|t| t.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    Some(made(|y| unsafe { pshim_mlp(p[0], p[1], p[2], p[3], p[4], y) }))
 }
 
 /// Layer normalisation, then scale and shift per sample: `norm(x) (1 + scale) + shift`.
@@ -188,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn a_perceptron_by_rows_equals_its_layers_with_two_derivatives() {
+        // Shares of rows and a rest.
+        let inputs =
+            [leaf(&[5, 121, 8], 0.7), leaf(&[24, 8], 1.3), leaf(&[24], 2.1), leaf(&[6, 24], 0.9), leaf(&[6], 0.3)];
+        let by_rows = |v: &[Tensor]| mlp_gelu(&v[0], [&v[1], &v[2]], [&v[3], &v[4]]);
+        let layers = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2])).gelu("tanh").linear(&v[3], Some(&v[4]));
+        agree("perceptron", &inputs, &|v| by_rows(v).unwrap_or_else(|| layers(v)), &layers);
+        let y = by_rows(&inputs).unwrap();
+        assert_eq!(y.size(), [5, 121, 6]);
+        let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+        assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
+    }
+
+    #[test]
     fn adaln_and_gate_equal_their_composition_with_two_derivatives() {
         for (b, t, d) in [(1, 1, 5), (2, 3, 16), (3, 17, 40)] {
             // Shift, scale and gate as views of one projection, as a block makes them.
@@ -312,6 +356,14 @@ mod tests {
         assert!(adaln(&float, &row(Kind::Float), &row(Kind::BFloat16), 1e-6).is_none());
         assert!(gated(&float.to_kind(Kind::BFloat16), &row(Kind::Float), &float).is_none(), "the sum would be f32");
         assert!(gated(&float, &row(Kind::Float).narrow(0, 0, 1), &float).is_none());
+        let square = leaf(&[8, 8], 1.0);
+        assert!(
+            mlp_gelu(&leaf(&[600, 8], 1.0), [&square, &square.get(0)], [&leaf(&[8, 7], 1.0), &square.get(0)]).is_none()
+        );
+        assert!(
+            mlp_gelu(&leaf(&[9, 8], 1.0), [&square, &square.get(0)], [&square, &square.get(0)]).is_none(),
+            "few rows"
+        );
         assert!(attention(&Tensor::zeros([1, 300, 6], (Kind::Float, Device::Cpu)), 1, false).is_none());
         assert!(attention(&Tensor::zeros([1, 3, 10], (Kind::Float, Device::Cpu)), 1, false).is_none());
     }

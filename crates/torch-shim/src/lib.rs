@@ -1,5 +1,6 @@
 //! What `tch` does not reach in libtorch, and nothing more: autocast with a device and a precision, the fused AdamW
-//! step, updates over lists of tensors, and the channels-last layout.
+//! step, updates over lists of tensors, the channels-last layout, and work
+//! shared out by samples.
 //!
 //! # Errors
 //! Every function returns libtorch's own message as [`tch::TchError::Torch`].
@@ -14,8 +15,10 @@
 )]
 
 mod fused;
+mod shares;
 
-pub use fused::{adaln, attention, gated, gelu_tanh, group_norm};
+pub use fused::{adaln, attention, gated, gelu_tanh, group_norm, mlp_gelu};
+pub use shares::shares;
 
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};
@@ -42,6 +45,7 @@ unsafe extern "C" {
     ) -> c_int;
     fn pshim_foreach_lerp(a: *const *mut C_tensor, b: *const *mut C_tensor, n: usize, weight: f64) -> c_int;
     fn pshim_foreach_mul(a: *const *mut C_tensor, n: usize, factor: f64) -> c_int;
+    fn pshim_drop_grads(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_global_norm(a: *const *mut C_tensor, n: usize, out: *mut *mut C_tensor) -> c_int;
     fn pshim_channels_last(a: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     fn pshim_is_channels_last(a: *mut C_tensor) -> c_int;
@@ -193,6 +197,13 @@ pub fn foreach_mul(a: &[Tensor], factor: f64) -> Result<(), TchError> {
     check(unsafe { pshim_foreach_mul(pa.as_ptr(), pa.len(), factor) })
 }
 
+/// Leaves tensors without a gradient, so that the next backward pass hands its own over instead of adding it to zeros.
+pub fn drop_grads(a: &[Tensor]) {
+    let pa = pointers(a);
+    // SAFETY: live tensors borrowed for the call.
+    check(unsafe { pshim_drop_grads(pa.as_ptr(), pa.len()) }).unwrap_or_else(|e| panic!("dropping gradients: {e}"));
+}
+
 /// Euclidean norm of all entries of all tensors together, as a scalar tensor (no wait for the device).
 pub fn global_norm(a: &[Tensor]) -> Result<Tensor, TchError> {
     let pa = pointers(a);
@@ -341,6 +352,10 @@ mod tests {
         assert!((global_norm(&a).unwrap().double_value(&[]) - 5.0).abs() < 1e-6);
         foreach_lerp(&a, &[Tensor::from_slice(&[5.0_f32]), Tensor::from_slice(&[2.0_f32, 4.0])], 0.5).unwrap();
         assert_eq!(Vec::<f32>::try_from(&a[1]).unwrap(), [1.0, 4.0]);
+        let x = Tensor::from_slice(&[2.0_f32]).set_requires_grad(true);
+        x.square().sum(Kind::Float).backward();
+        drop_grads(&[x.shallow_clone()]);
+        assert!(!x.grad().defined());
         foreach_mul(&a, 2.0).unwrap();
         assert_eq!(Vec::<f32>::try_from(&a[0]).unwrap(), [8.0]);
     }

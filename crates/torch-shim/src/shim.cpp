@@ -2,7 +2,9 @@
 #include "guard.h"
 #include <ATen/autocast_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
 #include <ATen/Version.h>
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -73,7 +75,35 @@ int pshim_foreach_mul(at::Tensor *const *a, size_t n, double factor) {
 int pshim_global_norm(at::Tensor *const *a, size_t n, at::Tensor **out) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    *out = new at::Tensor(at::stack(at::_foreach_norm(list(a, n), 2)).norm());
+    const auto all = list(a, n);
+    std::vector<at::Tensor> norms(n);
+    const bool cpu = n > 0 && std::all_of(all.begin(), all.end(), [](const at::Tensor &t) { return t.device().is_cpu(); });
+    if (!cpu) {
+      norms = at::_foreach_norm(all, 2);
+    } else {
+      // libtorch takes the norm of a tensor on one thread: several at once.
+      at::parallel_for(0, n, 1, [&](int64_t from, int64_t to) {
+        at::NoGradGuard unrecorded;
+        for (; from < to; ++from) norms[from] = at::linalg_vector_norm(all[from], 2);
+      });
+    }
+    *out = new at::Tensor(at::stack(norms).norm());
+  });
+}
+
+int pshim_drop_grads(at::Tensor *const *a, size_t n) {
+  return guarded([&] {
+    for (size_t i = 0; i < n; ++i) a[i]->mutable_grad().reset();
+  });
+}
+
+int pshim_shares(int64_t n, int64_t few, void (*work)(void *, int64_t, int64_t), void *with) {
+  return guarded([&] {
+    const at::ThreadLocalState modes;
+    at::parallel_for(0, (n + few - 1) / few, 1, [&](int64_t a, int64_t b) {
+      const at::ThreadLocalStateGuard same(modes);
+      for (; a < b; ++a) work(with, a * few, std::min(few, n - a * few));
+    });
   });
 }
 

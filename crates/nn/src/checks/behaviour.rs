@@ -51,6 +51,26 @@ fn a_sample_does_not_depend_on_its_batch() {
 }
 
 #[test]
+fn a_large_batch_shared_out_by_samples_is_that_of_one_pass() {
+    let (_params, network) = open(&dit());
+    // 16 tokens a picture: shares of eight, the last of three.
+    let (x, t, _) = picture(19);
+    let c = Condition { y: Some(Tensor::arange(19, (Kind::Int64, Device::Cpu)).remainder(4)), c: None };
+    let run = || {
+        let mut blocks = Vec::new();
+        let y = network.forward_with(&x, &t, &c, &mut |_, h| blocks.push(h.detach()));
+        blocks.push(y.detach());
+        blocks
+    };
+    let whole = run();
+    let shared = tch::no_grad(run);
+    assert!(whole.len() > 2 && whole.len() == shared.len());
+    for (a, b) in shared.iter().zip(&whole) {
+        close("a block", a, b, 1e-5);
+    }
+}
+
+#[test]
 fn adaln_zero_starts_as_the_identity_and_open_gates_do_not() {
     let params = Params::new(Device::Cpu, 1);
     let network = dit().build(&params.root(), [3, 8, 8], 4).unwrap();
