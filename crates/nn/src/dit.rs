@@ -292,7 +292,7 @@ impl Block {
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let (samples, tokens) = (x.size()[0], x.size()[1]);
-        let few = (FEW_ROWS / tokens).max(1);
+        let few = FEW_ROWS.div_euclid(tokens).max(1);
         if shim::grad_enabled() || x.device() != Device::Cpu || samples < 2 * few {
             return self.modulated(x, &m);
         }
