@@ -259,7 +259,7 @@ fn perceptron(first: &Linear, second: &Linear, x: &Tensor) -> Tensor {
 
 /// Tokens that pass through a block together in inference on a processor: few enough for what a block makes of them to stay in the cache
 /// of one core, enough for its products to run at their full rate.
-const FEW_ROWS: i64 = 128;
+const FEW_ROWS: i64 = 256;
 
 #[derive(Debug)]
 struct Block {

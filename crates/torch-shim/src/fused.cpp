@@ -147,7 +147,7 @@ struct Gelu : torch::autograd::Function<Gelu> {
 // Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
 // sums as a layer at a time.
 struct Mlp : torch::autograd::Function<Mlp> {
-  static constexpr int64_t ROWS = 128;
+  static constexpr int64_t ROWS = 256;
   // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
   static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
   template <class F> static void rows(int64_t n, F work) {
@@ -159,17 +159,26 @@ struct Mlp : torch::autograd::Function<Mlp> {
       }
     });
   }
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2) {
-    const auto n = x.size(0);
-    auto h = at::empty({n, w1.size(0)}, x.options()), a = at::empty_like(h), y = at::empty({n, w2.size(0)}, x.options());
+  // `keep`: what the first layer made before and after its GELU, for the way back; without it, of a few rows and for a moment.
+  static Tensor run(const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2, variable_list *keep) {
+    const auto n = x.size(0), hidden = w1.size(0);
+    auto y = at::empty({n, w2.size(0)}, x.options());
+    if (keep) *keep = {at::empty({n, hidden}, x.options()), at::empty({n, hidden}, x.options())};
     const auto w1t = w1.t(), w2t = w2.t();
     rows(n, [&](auto part) {
-      auto before = part(h), after = part(a), made = part(y);
-      at::addmm_out(before, b1, part(x), w1t);
+      const auto from = part(x);
+      auto before = keep ? part((*keep)[0]) : at::empty({from.size(0), hidden}, x.options());
+      auto after = keep ? part((*keep)[1]) : before, made = part(y);
+      at::addmm_out(before, b1, from, w1t);
       kernels().gelu(in(before), out(after), before.numel());
       at::addmm_out(made, b2, after, w2t);
     });
-    ctx->save_for_backward({x, w1, b1, w2, b2, h, a});
+    return y;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2) {
+    variable_list kept;
+    auto y = run(x, w1, b1, w2, b2, &kept);
+    ctx->save_for_backward({x, w1, b1, w2, b2, kept[0], kept[1]});
     return y;
   }
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
@@ -473,15 +482,16 @@ int pshim_gelu(at::Tensor *x, at::Tensor **y) {
 }
 
 int pshim_mlp_takes(int64_t rows) {
-  const bool single = !at::autocast::is_autocast_enabled(at::kCPU);
-  return single && at::GradMode::is_enabled() && rows >= 4 * Mlp::ROWS;
+  return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= 2 * Mlp::ROWS;
 }
 
 int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {
   return guarded([&] {
     auto shape = x->sizes().vec();
     shape.back() = w2->size(0);
-    *y = new Tensor(Mlp::apply(x->reshape({-1, x->size(-1)}), *w1, *b1, *w2, *b2).view(shape));
+    const auto rows = x->reshape({-1, x->size(-1)});
+    const auto made = learns({x, w1, b1, w2, b2}) ? Mlp::apply(rows, *w1, *b1, *w2, *b2) : Mlp::run(rows, *w1, *b1, *w2, *b2, nullptr);
+    *y = new Tensor(made.view(shape));
   });
 }
 

@@ -65,7 +65,7 @@ pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
     takes(&[x]).then(|| made(|y| unsafe { pshim_gelu(x.as_ptr().cast_mut(), y) }))
 }
 
-/// Two linear layers with a GELU in its tanh form between them, in training on many rows in f32; the same bits as a layer at a time.
+/// Two linear layers with a GELU in its tanh form between them, for many rows in f32, a few at a time: the sums of a layer at a time.
 ///
 /// # Shapes
 /// - `x`: `[..., D]`; `first`: weights `[H, D]` and bias `[H]`; `second`: `[D', H]` and `[D']`

@@ -45,7 +45,7 @@ pub const ENVIRONMENTS: [(&str, &str); 2] =
     [("bench-env", "benches/requirements.txt"), ("bench-env-newest", "benches/requirements-newest.txt")];
 
 /// Rows of which the peak memory is compared as well, in fresh processes.
-const MEMORY: [&str; 3] = ["1b", "2b", "4a"];
+const MEMORY: [&str; 6] = ["1a", "1b", "2a", "2b", "4a", "4b"];
 
 /// Training steps, or programs, before the peak is read.
 fn memory_steps(choice: Choice) -> usize {

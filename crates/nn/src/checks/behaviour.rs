@@ -53,9 +53,9 @@ fn a_sample_does_not_depend_on_its_batch() {
 #[test]
 fn a_large_batch_shared_out_by_samples_is_that_of_one_pass() {
     let (_params, network) = open(&dit());
-    // 16 tokens a picture: shares of eight, the last of three.
-    let (x, t, _) = picture(19);
-    let c = Condition { y: Some(Tensor::arange(19, (Kind::Int64, Device::Cpu)).remainder(4)), c: None };
+    // 16 tokens a picture: shares of sixteen, the last of three.
+    let (x, t, _) = picture(35);
+    let c = Condition { y: Some(Tensor::arange(35, (Kind::Int64, Device::Cpu)).remainder(4)), c: None };
     let run = || {
         let mut blocks = Vec::new();
         let y = network.forward_with(&x, &t, &c, &mut |_, h| blocks.push(h.detach()));
@@ -67,6 +67,10 @@ fn a_large_batch_shared_out_by_samples_is_that_of_one_pass() {
     assert!(whole.len() > 2 && whole.len() == shared.len());
     for (a, b) in shared.iter().zip(&whole) {
         close("a block", a, b, 1e-5);
+    }
+    let _bf16 = Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+    for (a, b) in tch::no_grad(run).iter().zip(&run()) {
+        close("a block in bf16", a, b, 1e-5);
     }
 }
 
