@@ -12,7 +12,7 @@ use crate::{Cost, Error, Input};
 use pentimento_core::{Condition, Network, Scope, Tap};
 use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Width, depth and heads of the published sizes, and `Ti` in ViT's proportions.
 const SIZES: [(&str, [i64; 3]); 5] =
@@ -257,8 +257,8 @@ fn perceptron(first: &Linear, second: &Linear, x: &Tensor) -> Tensor {
     })
 }
 
-/// Tokens that pass through a block together in inference on a processor: few enough for what a block makes of them to stay in the cache
-/// of one core, enough for its products to run at their full rate.
+/// Tokens that pass through a block together in inference on a processor, or as many as the width is: few enough for what a block makes of
+/// them to stay in the cache of one core, enough for its products to run at their full rate and to pay for reading the weights again.
 const FEW_ROWS: i64 = 256;
 
 #[derive(Debug)]
@@ -291,19 +291,9 @@ impl Block {
     /// `x`: `[B, T, D]`, `c`: `[B, D]`, already through SiLU.
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
-        let (samples, tokens) = (x.size()[0], x.size()[1]);
-        let few = FEW_ROWS.div_euclid(tokens).max(1);
-        if shim::grad_enabled() || x.device() != Device::Cpu || samples < 2 * few {
-            return self.modulated(x, &m);
-        }
-        let y = x.empty_like();
-        let share = |first, count| {
-            let part = |t: &Tensor| t.narrow(0, first, count);
-            part(&y).copy_(&self.modulated(&part(x), &part(&m)));
-        };
-        // SAFETY: a block holds tensors that nobody writes while it is borrowed, and numbers; a share writes its own samples of `y` alone.
-        unsafe { shim::shares(samples, few, &share) };
-        y
+        let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
+        shim::by_samples(&[x, &m], few, &|part| self.modulated(&part[0], &part[1]))
+            .unwrap_or_else(|| self.modulated(x, &m))
     }
 
     /// `x`: `[B, T, D]`, `m`: `[B, 1, 6 D]`, shift, scale and gate of attention and of the perceptron.

@@ -72,8 +72,8 @@ fn bias(p: &Scope, size: &[i64], init: Init) -> Tensor {
 /// `x W^T + b` on the last axis.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    weight: shim::Shared,
+    bias: shim::Shared,
 }
 
 impl Linear {
@@ -94,11 +94,11 @@ impl Linear {
 
     fn shaped(p: &Scope, size: &[i64], init: Init) -> Self {
         if init != Init::Xavier {
-            return Self { weight: weight(p, size, init), bias: bias(p, size, init) };
+            return Self { weight: weight(p, size, init).into(), bias: bias(p, size, init).into() };
         }
         // Fans are those of the flattened matrix, also for patches.
         let fans = size.iter().product::<i64>() as f64 / size[0] as f64 + size[0] as f64;
-        Self { weight: p.uniform("weight", size, (6.0 / fans).sqrt()), bias: bias(p, size, init) }
+        Self { weight: p.uniform("weight", size, (6.0 / fans).sqrt()).into(), bias: bias(p, size, init).into() }
     }
 
     /// # Shapes
@@ -106,9 +106,9 @@ impl Linear {
     /// - returns: `[..., outputs]`
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if self.weight.dim() == 2 {
-            x.linear(&self.weight, Some(&self.bias))
+            x.linear(&self.weight, Some(&*self.bias))
         } else {
-            x.linear(&self.weight.flatten(1, -1), Some(&self.bias))
+            x.linear(&self.weight.flatten(1, -1), Some(&*self.bias))
         }
     }
 

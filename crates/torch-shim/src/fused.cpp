@@ -147,15 +147,18 @@ struct Gelu : torch::autograd::Function<Gelu> {
 // Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
 // sums as a layer at a time.
 struct Mlp : torch::autograd::Function<Mlp> {
-  static constexpr int64_t ROWS = 256;
+  // Rows at a time, and the fewest that are worth a thread. Wide weights are read anew for every share, so shares grow with them.
+  static int64_t some(int64_t width) { return std::max<int64_t>(256, width); }
+  static constexpr int64_t FEWEST = 128;
   // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
   static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
-  template <class F> static void rows(int64_t n, F work) {
-    at::parallel_for(0, (n + ROWS - 1) / ROWS, 1, [&](int64_t a, int64_t b) {
+  template <class F> static void rows(int64_t n, int64_t width, F work) {
+    const auto most = some(width);
+    at::parallel_for(0, n, FEWEST, [&](int64_t a, int64_t b) {
       const at::AutoDispatchBelowADInplaceOrView unrecorded;
-      for (; a < b; ++a) {
-        const auto count = std::min(ROWS, n - a * ROWS);
-        work([&](const Tensor &t) { return t.narrow(0, a * ROWS, count); });
+      for (; a < b; a += most) {
+        const auto count = std::min(most, b - a);
+        work([&](const Tensor &t) { return t.narrow(0, a, count); });
       }
     });
   }
@@ -165,7 +168,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
     auto y = at::empty({n, w2.size(0)}, x.options());
     if (keep) *keep = {at::empty({n, hidden}, x.options()), at::empty({n, hidden}, x.options())};
     const auto w1t = w1.t(), w2t = w2.t();
-    rows(n, [&](auto part) {
+    rows(n, x.size(1), [&](auto part) {
       const auto from = part(x);
       auto before = keep ? part((*keep)[0]) : at::empty({from.size(0), hidden}, x.options());
       auto after = keep ? part((*keep)[1]) : before, made = part(y);
@@ -187,7 +190,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
     if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {x, w1, saved[2], w2, saved[4]}, grads[0]);
     const auto g = grads[0].contiguous();
     auto dh = at::empty_like(h), dx = at::empty_like(x);
-    rows(x.size(0), [&](auto part) {
+    rows(x.size(0), x.size(1), [&](auto part) {
       auto slope = part(dh), made = part(dx);
       const auto grad = at::mm(part(g), w2);
       kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
@@ -481,8 +484,8 @@ int pshim_gelu(at::Tensor *x, at::Tensor **y) {
   });
 }
 
-int pshim_mlp_takes(int64_t rows) {
-  return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= 2 * Mlp::ROWS;
+int pshim_mlp_takes(int64_t rows, int64_t width) {
+  return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= std::max(2 * Mlp::some(width), Mlp::FEWEST * at::get_num_threads());
 }
 
 int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {

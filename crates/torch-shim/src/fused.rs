@@ -12,7 +12,7 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
-    fn pshim_mlp_takes(rows: i64) -> c_int;
+    fn pshim_mlp_takes(rows: i64, width: i64) -> c_int;
     fn pshim_mlp(
         x: *mut C_tensor,
         w1: *mut C_tensor,
@@ -78,7 +78,7 @@ pub fn mlp_gelu(x: &Tensor, first: [&Tensor; 2], second: [&Tensor; 2]) -> Option
     let (&width, rows) = size.split_last()?;
     let chained = w1.size() == [b1.size()[0], width] && w2.size() == [b2.size()[0], b1.size()[0]];
     // SAFETY: reads thread-local flags.
-    if !single || !chained || !takes(&all) || unsafe { pshim_mlp_takes(rows.iter().product()) } == 0 {
+    if !single || !chained || !takes(&all) || unsafe { pshim_mlp_takes(rows.iter().product(), width) } == 0 {
         return None;
     }
     let p = all.map(|t| t.as_ptr().cast_mut());
@@ -219,14 +219,15 @@ mod tests {
 
     #[test]
     fn a_perceptron_by_rows_equals_its_layers_with_two_derivatives() {
-        // Shares of rows and a rest.
+        // Shares of rows and a rest for every thread.
+        let batch = 5 * i64::from(tch::get_num_threads());
         let inputs =
-            [leaf(&[5, 121, 8], 0.7), leaf(&[24, 8], 1.3), leaf(&[24], 2.1), leaf(&[6, 24], 0.9), leaf(&[6], 0.3)];
+            [leaf(&[batch, 121, 8], 0.7), leaf(&[24, 8], 1.3), leaf(&[24], 2.1), leaf(&[6, 24], 0.9), leaf(&[6], 0.3)];
         let by_rows = |v: &[Tensor]| mlp_gelu(&v[0], [&v[1], &v[2]], [&v[3], &v[4]]);
         let layers = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2])).gelu("tanh").linear(&v[3], Some(&v[4]));
         agree("perceptron", &inputs, &|v| by_rows(v).unwrap_or_else(|| layers(v)), &layers);
         let y = by_rows(&inputs).unwrap();
-        assert_eq!(y.size(), [5, 121, 6]);
+        assert_eq!(y.size(), [batch, 121, 6]);
         let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
         assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
     }

@@ -18,7 +18,7 @@ mod fused;
 mod shares;
 
 pub use fused::{adaln, attention, gated, gelu_tanh, group_norm, mlp_gelu};
-pub use shares::shares;
+pub use shares::{Shared, by_samples};
 
 use std::ffi::{CStr, c_char, c_int};
 use tch::{Device, Kind, TchError, Tensor};

@@ -100,9 +100,9 @@ int pshim_drop_grads(at::Tensor *const *a, size_t n) {
 int pshim_shares(int64_t n, int64_t few, void (*work)(void *, int64_t, int64_t), void *with) {
   return guarded([&] {
     const at::ThreadLocalState modes;
-    at::parallel_for(0, (n + few - 1) / few, 1, [&](int64_t a, int64_t b) {
+    at::parallel_for(0, n, 1, [&](int64_t a, int64_t b) {
       const at::ThreadLocalStateGuard same(modes);
-      for (; a < b; ++a) work(with, a * few, std::min(few, n - a * few));
+      for (; a < b; a += few) work(with, a, std::min(few, b - a));
     });
   });
 }

@@ -53,9 +53,10 @@ fn a_sample_does_not_depend_on_its_batch() {
 #[test]
 fn a_large_batch_shared_out_by_samples_is_that_of_one_pass() {
     let (_params, network) = open(&dit());
-    // 16 tokens a picture: shares of sixteen, the last of three.
-    let (x, t, _) = picture(35);
-    let c = Condition { y: Some(Tensor::arange(35, (Kind::Int64, Device::Cpu)).remainder(4)), c: None };
+    // 16 tokens a picture: for every thread two shares of sixteen and one of two.
+    let batch = 34 * i64::from(tch::get_num_threads());
+    let (x, t, _) = picture(batch);
+    let c = Condition { y: Some(Tensor::arange(batch, (Kind::Int64, Device::Cpu)).remainder(4)), c: None };
     let run = || {
         let mut blocks = Vec::new();
         let y = network.forward_with(&x, &t, &c, &mut |_, h| blocks.push(h.detach()));
