@@ -189,14 +189,19 @@ struct Mlp : torch::autograd::Function<Mlp> {
     const auto x = saved[0], w1 = saved[1], w2 = saved[3], h = saved[5], a = saved[6];
     if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {x, w1, saved[2], w2, saved[4]}, grads[0]);
     const auto g = grads[0].contiguous();
-    auto dh = at::empty_like(h), dx = at::empty_like(x);
+    // Guidance wants the slope of the input alone, fine-tuning that of some weights.
+    const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
+    auto dh = at::empty_like(h), dx = wanted(0) ? at::empty_like(x) : Tensor();
     rows(x.size(0), x.size(1), [&](auto part) {
-      auto slope = part(dh), made = part(dx);
+      auto slope = part(dh);
       const auto grad = at::mm(part(g), w2);
       kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
+      if (!dx.defined()) return;
+      auto made = part(dx);
       at::mm_out(made, slope, w1);
     });
-    return {dx, at::mm(dh.t(), x), dh.sum(0), at::mm(g.t(), a), g.sum(0)};
+    return {dx, wanted(1) ? at::mm(dh.t(), x) : Tensor(), wanted(2) ? dh.sum(0) : Tensor(), wanted(3) ? at::mm(g.t(), a) : Tensor(),
+            wanted(4) ? g.sum(0) : Tensor()};
   }
 };
 

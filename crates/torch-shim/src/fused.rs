@@ -228,6 +228,11 @@ mod tests {
         agree("perceptron", &inputs, &|v| by_rows(v).unwrap_or_else(|| layers(v)), &layers);
         let y = by_rows(&inputs).unwrap();
         assert_eq!(y.size(), [batch, 121, 6]);
+        // Each slope alone is what it is beside the others.
+        let slope = |of: &[&Tensor]| Tensor::run_backward(&[y.square().sum(Kind::Float)], of, true, false);
+        for (x, beside) in inputs.iter().zip(slope(&inputs.each_ref())) {
+            assert_eq!(slope(&[x])[0], beside);
+        }
         let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
         assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
     }
