@@ -292,8 +292,10 @@ impl Block {
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
-        shim::by_samples(&[x, &m], few, &|part| self.modulated(&part[0], &part[1]))
-            .unwrap_or_else(|| self.modulated(x, &m))
+        let share = |part: &[Tensor]| self.modulated(&part[0], &part[1]);
+        // Products in bf16 are oneDNN's, which orders the weights anew for every call.
+        let shared = if m.kind() == Kind::Float { shim::by_samples(&[x, &m], few, &share) } else { None };
+        shared.unwrap_or_else(|| self.modulated(x, &m))
     }
 
     /// `x`: `[B, T, D]`, `m`: `[B, 1, 6 D]`, shift, scale and gate of attention and of the perceptron.

@@ -124,6 +124,15 @@ mod tests {
             assert_eq!(by_samples(&[&x, &moved], 3, layer).unwrap(), &x * 2.0 + &moved, "{n} samples");
         }
         assert!(by_samples(&[&samples(5)], 3, layer).is_none(), "less than two shares");
+        {
+            let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+            let product: Layer<'_> = &|part| {
+                let y = part[0].matmul(&Tensor::ones([3, 3], (Kind::Float, Device::Cpu)));
+                assert_eq!(y.kind(), Kind::BFloat16);
+                y
+            };
+            assert!(by_samples(&[&samples(6 * threads)], 3, product).is_some());
+        }
         let x = samples(6 * threads);
         assert!(tch::with_grad(|| by_samples(&[&x], 3, layer)).is_none(), "gradients would be lost");
     }
