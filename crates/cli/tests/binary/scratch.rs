@@ -54,19 +54,21 @@ pub struct Said {
 impl Scratch {
     /// A folder with `tiny.toml` in it.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tiny.toml"), RECIPE).unwrap();
-        Self(dir)
+        let scratch = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(scratch.path("")).unwrap();
+        std::fs::write(scratch.path("tiny.toml"), RECIPE).unwrap();
+        scratch
     }
 
+    /// Below a folder of its own: whatever lies beside temporary folders, real data is sought in `../shared` and not found.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path().join("here").join(name)
     }
 
     /// The binary with these arguments, one string split at spaces, not started yet.
     pub fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pentimento"));
-        command.args(args.split_whitespace()).current_dir(self.0.path()).env("OMP_NUM_THREADS", "1");
+        command.args(args.split_whitespace()).current_dir(self.path("")).env("OMP_NUM_THREADS", "1");
         command.env_remove("PENTIMENTO_FAULT").env_remove("PENTIMENTO_DATA");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
