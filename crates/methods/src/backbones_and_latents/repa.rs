@@ -573,7 +573,8 @@ mod tests {
 
     #[test]
     fn every_arm_learns_at_a_toy_size() {
-        let task = Task::new(small()).unwrap();
+        // In 200 steps the usual weight aligns nothing that can be told from noise: its sign hung on the processor.
+        let task = Task::new(Config { lambda: 10.0, ..small() }).unwrap();
         let run = |ctx: &mut Context| {
             // A teacher that has learned knows digits by its map better than one that has not.
             let tests = task.sets.tests(ctx.device)?;
@@ -593,7 +594,7 @@ mod tests {
                 assert!(m["frechet"] < 0.5 * fresh["frechet"], "{:?} {:?}", m.values, fresh.values);
                 assert!(m["agreement"] <= 1.0 && m.pictures.len() == 2);
             }
-            assert!(whole["cknna"] > plain["cknna"], "{:?} {:?}", plain.values, whole.values);
+            assert!(whole["cknna"] > 1.5 * plain["cknna"], "{:?} {:?}", plain.values, whole.values);
             let half = (whole["frechet"] * plain["frechet"]).sqrt();
             assert!((whole["half_way"] / half - 1.0).abs() < 1e-9);
             Ok(whole)
