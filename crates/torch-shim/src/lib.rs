@@ -1,6 +1,5 @@
 //! What `tch` does not reach in libtorch, and nothing more: autocast with a device and a precision, the fused AdamW
-//! step, updates over lists of tensors, the channels-last layout, and work
-//! shared out by samples.
+//! step, updates over lists of tensors, the channels-last layout, and work shared out by samples.
 //!
 //! # Errors
 //! Every function returns libtorch's own message as [`tch::TchError::Torch`].
