@@ -293,7 +293,7 @@ impl Block {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
         let share = |part: &[Tensor]| self.modulated(&part[0], &part[1]);
-        // Products in bf16 are oneDNN's, which orders the weights anew for every call.
+        // Products in bf16 are oneDNN's, with which shares were not measured.
         let shared = if m.kind() == Kind::Float { shim::by_samples(&[x, &m], few, &share) } else { None };
         shared.unwrap_or_else(|| self.modulated(x, &m))
     }
