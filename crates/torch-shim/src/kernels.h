@@ -3,6 +3,13 @@
 
 namespace pshim {
 
+// A convolution of kernel 3 and padding 1 over channels-last pictures.
+struct Conv3 {
+  long height, width, inputs, outputs, stride;
+  long rows() const { return (height - 1) / stride + 1; }
+  long columns() const { return (width - 1) / stride + 1; }
+};
+
 struct Kernels {
   // y = gelu(x), in its tanh form.
   void (*gelu)(const float *x, float *y, long n);
@@ -37,6 +44,13 @@ struct Kernels {
                              float *dv, long tokens, long head, float scale, float *scratch);
   // Floats of scratch for either.
   long (*attention_scratch)(long tokens, long head);
+  // One picture x [height, width, inputs] and the slopes g of rows [from, to) of what became of it, [rows, columns, outputs]: adds to
+  // dw [outputs, 3, 3, inputs] in row `tap` of the kernel, for outputs [first, last). `inputs` is a multiple of `lanes`.
+  void (*conv3_weights)(const float *g, const float *x, float *dw, const Conv3 &conv, long tap, long from, long to, long first, long last);
+  // Outputs that `conv3_weights` takes at a time.
+  long conv3_outputs;
+  // Floats of a vector.
+  long lanes;
 };
 
 // Where exponents are clamped. Kept from the compiler of the kernels: gcc, knowing it, also computes every number times the exponential of the
