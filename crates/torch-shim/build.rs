@@ -32,7 +32,7 @@ fn main() {
         shim.define("PSHIM_X86", None);
     }
     shim.compile("pentimento_torch_shim");
-    for file in ["guard.h", "kernels.h", "kernels.cpp", "fused.cpp"] {
+    for file in ["guard.h", "turns.h", "kernels.h", "kernels.cpp", "fused.cpp"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     // libtorch's own OpenMP, on whose threads the fused layers run.

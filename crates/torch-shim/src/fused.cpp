@@ -2,7 +2,7 @@
 // out. A second derivative runs through libtorch's own operations.
 #include "guard.h"
 #include "kernels.h"
-#include <ATen/Parallel.h>
+#include "turns.h"
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -39,7 +39,8 @@ float *out(const Tensor &t) { return t.mutable_data_ptr<float>(); }
 constexpr int64_t GRAIN = 16384;
 
 void each(int64_t n, int64_t floats, const std::function<void(int64_t, int64_t)> &work) {
-  at::parallel_for(0, n, std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, floats)), work);
+  const auto t = pshim::threads(), grains = std::max<int64_t>(1, n * floats / GRAIN);
+  pshim::in_turns(n, std::min({n, grains, t == 1 ? 1 : 8 * t}), work);
 }
 
 bool half(const Tensor &t) { return t.scalar_type() == at::kBFloat16; }
@@ -153,13 +154,9 @@ struct Mlp : torch::autograd::Function<Mlp> {
   // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
   static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
   template <class F> static void rows(int64_t n, int64_t width, F work) {
-    const auto most = some(width);
-    at::parallel_for(0, n, FEWEST, [&](int64_t a, int64_t b) {
+    pshim::in_turns(n, pshim::pieces(n, some(width)), [&](int64_t a, int64_t b) {
       const at::AutoDispatchBelowADInplaceOrView unrecorded;
-      for (; a < b; a += most) {
-        const auto count = std::min(most, b - a);
-        work([&](const Tensor &t) { return t.narrow(0, a, count); });
-      }
+      work([&](const Tensor &t) { return t.narrow(0, a, b - a); });
     });
   }
   // `keep`: what the first layer made before and after its GELU, for the way back; without it, of a few rows and for a moment.
@@ -476,7 +473,7 @@ struct Conv3 : torch::autograd::Function<Conv3> {
     const auto rows = conv.rows(), some = std::max<int64_t>(1, SOME / conv.columns());
     // A thread has rows of the kernel and outputs of its own, whose sums run over all pictures in their order.
     const auto block = kernels().conv3_outputs, blocks = (outputs + block - 1) / block;
-    at::parallel_for(0, 3 * blocks, 1, [&](int64_t a, int64_t b) {
+    pshim::in_turns(3 * blocks, std::min(3 * blocks, 2 * pshim::threads()), [&](int64_t a, int64_t b) {
       for (int64_t picture = 0; picture < x.size(0); ++picture) {
         const auto *from = in(x) + picture * x.stride(0), *slopes = in(g) + picture * g.stride(0);
         for (int64_t row = 0; row < rows; row += some)

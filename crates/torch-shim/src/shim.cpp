@@ -1,7 +1,7 @@
 // What tch does not reach. Every function returns 0, or 1 with the message in pshim_error().
 #include "guard.h"
+#include "turns.h"
 #include <ATen/autocast_mode.h>
-#include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <ATen/Version.h>
 #include <algorithm>
@@ -82,7 +82,7 @@ int pshim_global_norm(at::Tensor *const *a, size_t n, at::Tensor **out) {
       norms = at::_foreach_norm(all, 2);
     } else {
       // libtorch takes the norm of a tensor on one thread: several at once.
-      at::parallel_for(0, n, 1, [&](int64_t from, int64_t to) {
+      pshim::in_turns(n, n, [&](int64_t from, int64_t to) {
         at::NoGradGuard unrecorded;
         for (; from < to; ++from) norms[from] = at::linalg_vector_norm(all[from], 2);
       });
@@ -100,9 +100,9 @@ int pshim_drop_grads(at::Tensor *const *a, size_t n) {
 int pshim_shares(int64_t n, int64_t few, void (*work)(void *, int64_t, int64_t), void *with) {
   return guarded([&] {
     const at::ThreadLocalState modes;
-    at::parallel_for(0, n, 1, [&](int64_t a, int64_t b) {
+    pshim::in_turns(n, pshim::pieces(n, few), [&](int64_t a, int64_t b) {
       const at::ThreadLocalStateGuard same(modes);
-      for (; a < b; a += few) work(with, a, std::min(few, b - a));
+      work(with, a, b - a);
     });
   });
 }
