@@ -3,7 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a command line speaks")]
 
 use super::ratio::{Interval, interval, median};
-use super::rows::{Choice, Config, Place, Row};
+use super::rows::{Config, Place, Row};
 use super::side::{Least, Side};
 use anyhow::{Context, Result, bail, ensure};
 use std::thread::sleep;
@@ -79,6 +79,8 @@ pub struct Outcome {
     pub trials: Vec<String>,
     /// What an iteration takes at least.
     pub least: Option<Least>,
+    /// Peak MiB of the programs that both sides launched.
+    pub launched: Option<[f64; 2]>,
 }
 
 /// Runs a row.
@@ -146,14 +148,16 @@ pub fn contest(row: &Row, ours: &mut Side, peers: &mut [Side], place: &Place, ef
             interval,
         });
     }
-    Ok(Outcome { matches, trials, least })
+    // Programs start anew each time: what the sides themselves hold is not in it.
+    let launched = if row.launches() { Some([ours.peak_mib()?, peers[0].peak_mib()?]) } else { None };
+    Ok(Outcome { matches, trials, least, launched })
 }
 
-/// Sets a side up and compares its results with the reference, unless that is how it stands; whether it had to be built.
-fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: &[f64]) -> Result<bool> {
+/// Sets a side up and compares its results with the reference, which also warms it up, unless that is how it stands.
+fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: &[f64]) -> Result<()> {
     side.setup(&place.setup(&row.ask, config))?;
     if side.agreed() {
-        return Ok(false);
+        return Ok(());
     }
     let values = side.check(&place.scratch.join("checked"))?;
     let tolerance = row.tolerance[usize::from(config.precision == "bf16")];
@@ -161,7 +165,7 @@ fn ready(row: &Row, side: &mut Side, place: &Place, config: &Config, reference: 
         return Err(Unequal(format!("row {}: {} ({config:?}): {why}", row.id, side.name)).into());
     }
     side.agree();
-    Ok(true)
+    Ok(())
 }
 
 /// Results that differ: no configuration to skip, but the end of the row.
@@ -231,9 +235,7 @@ impl Tournament<'_> {
     /// Seconds an iteration of one configuration: the median of a few turns.
     fn trial(&self, side: &mut Side, config: &Config) -> Result<Timed> {
         ready(self.row, side, self.place, config, self.reference)?;
-        let first = side.run(1)?;
-        // Whole programs start anew each time and have nothing to warm.
-        let once = if self.row.choice == Choice::Plain && first >= self.effort.trial_s { first } else { side.run(1)? };
+        let once = side.run(1)?;
         let n = repeats(once, self.effort.turn_s);
         let mut times = if n == 1 { vec![once] } else { Vec::new() };
         while times.is_empty()
@@ -263,9 +265,7 @@ fn duel(
     reference: &[f64],
 ) -> Result<(Vec<[f64; 2]>, Interval)> {
     for (side, timed) in [(&mut *ours, a), (&mut *theirs, b)] {
-        if ready(row, side, place, &timed.config, reference)? {
-            side.run(1)?;
-        }
+        ready(row, side, place, &timed.config, reference)?;
     }
     let (mut rounds, start) = (Vec::new(), Instant::now());
     loop {
@@ -299,6 +299,7 @@ fn turn(active: &mut Side, waiting: &Side, n: usize) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::Choice;
     use super::*;
     use std::process::Command;
 
@@ -367,7 +368,7 @@ mod tests {
         drop(ours);
         let said = std::fs::read_to_string(&log).unwrap();
         let count = |command: &str| said.lines().filter(|l| l.starts_with(command)).count();
-        assert_eq!((count("setup"), count("check"), count("run 1")), (1, 1, 2 + 2 + FEWEST), "{said}");
+        assert_eq!((count("setup"), count("check"), count("run 1")), (1, 1, 1 + 2 + FEWEST), "{said}");
         assert_eq!(count("run 10"), 2 + FEWEST, "{said}");
     }
 

@@ -6,7 +6,7 @@ use super::contest::{Effort, Match, Outcome, contest};
 use super::gpu;
 use super::machine;
 use super::report::{Limits, Line, Report};
-use super::rows::{Choice, Config, Place, Row, rows};
+use super::rows::{Config, Place, Row, rows};
 use super::side::Side;
 use crate::fixtures::environment;
 use crate::repo::Repo;
@@ -44,13 +44,11 @@ pub struct Ask {
 pub const ENVIRONMENTS: [(&str, &str); 2] =
     [("bench-env", "benches/requirements.txt"), ("bench-env-newest", "benches/requirements-newest.txt")];
 
-/// Rows of which the peak memory is compared as well, in fresh processes.
-const MEMORY: [&str; 6] = ["1a", "1b", "2a", "2b", "4a", "4b"];
+/// Rows of which the peak memory is compared in fresh processes, beside that of programs.
+const MEMORY: [&str; 4] = ["1a", "1b", "2a", "2b"];
 
-/// Training steps, or programs, before the peak is read.
-fn memory_steps(choice: Choice) -> usize {
-    if choice == Choice::Plain { 1 } else { 5 }
-}
+/// Iterations before the peak is read.
+const MEMORY_STEPS: usize = 5;
 
 impl Ask {
     fn rows(&self) -> Vec<Row> {
@@ -194,23 +192,24 @@ impl Bench {
             report.lines.push(line);
         }
         report.trials.extend(outcome.trials);
-        if let Some(m) = outcome.matches.first().filter(|m| MEMORY.contains(&m.row.id)) {
-            let (ours, peer) = self.memory(m)?;
-            report.memory.push((format!("{} {}", m.row.id, m.row.title), ours, peer));
+        let fresh = outcome.matches.first().filter(|m| MEMORY.contains(&m.row.id));
+        let peaks = fresh.map_or(Ok(outcome.launched), |m| self.memory(m).map(Some))?;
+        if let Some([ours, peer]) = peaks {
+            report.memory.push((format!("{} {}", row.id, row.title), ours, peer));
         }
         Ok(())
     }
 
     /// Peak MiB of both sides, each in a fresh process in its fastest configuration.
-    fn memory(&self, m: &Match) -> Result<(f64, f64)> {
+    fn memory(&self, m: &Match) -> Result<[f64; 2]> {
         let peak = |mut side: Side, config: &Config| -> Result<f64> {
             side.setup(&self.place.setup(&m.row.ask, config))?;
-            side.run(memory_steps(m.row.choice))?;
+            side.run(MEMORY_STEPS)?;
             side.peak_mib()
         };
         let ours = peak(self.ours()?, &m.ours)?;
         let i = usize::from(m.peer.starts_with("newest"));
-        Ok((ours, peak(self.peer(i)?, &m.theirs)?))
+        Ok([ours, peak(self.peer(i)?, &m.theirs)?])
     }
 
     fn about(&self, repo: &Repo) -> Vec<(String, String)> {

@@ -47,6 +47,11 @@ impl Choice {
 const FIRST_ONLY: [&str; 2] = ["pythae_train", "byol_train"];
 
 impl Row {
+    /// Whether an iteration is a program of its own.
+    pub fn launches(&self) -> bool {
+        self.ask["work"].as_str().is_some_and(|work| work.starts_with("program"))
+    }
+
     /// Whether the newest torch runs it: its environment holds torch and diffusers alone.
     pub fn newest(&self) -> bool {
         self.choice != Choice::Plain && !FIRST_ONLY.iter().any(|work| self.ask["work"] == **work)
