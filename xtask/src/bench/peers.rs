@@ -243,7 +243,7 @@ pub fn scratch(repo: &Repo) -> Result<PathBuf> {
 /// Builds our side and the program itself.
 pub fn built(repo: &Repo) -> Result<PathBuf> {
     libtorch::run(repo, &libtorch::Ask::default())?;
-    let build = repo.cargo().args(["build", "--package", "pentimento-bench", "--package", "pentimento"]).status();
+    let build = repo.cargo().args(["build", "--workspace"]).status();
     ensure!(build.context("cargo does not start")?.success(), "the build failed; its errors are above");
     Ok(repo.target.join("debug/pentimento-bench"))
 }
