@@ -31,8 +31,8 @@ pub fn run(repo: &Repo) -> Result<bool> {
     eprintln!("{ground}");
 
     let start = Instant::now();
-    eprintln!("$ cargo build --package pentimento");
-    let status = repo.cargo().args(["build", "--package", "pentimento"]).status().context("cargo does not start")?;
+    eprintln!("$ cargo build --workspace");
+    let status = repo.cargo().args(["build", "--workspace"]).status().context("cargo does not start")?;
     ensure!(status.success(), "the build failed; its errors are above");
     times.push(("build", start.elapsed()));
 
