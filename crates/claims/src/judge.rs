@@ -6,6 +6,7 @@ use crate::{Context, Error, features};
 use pentimento_core::{At, Batch, Objective, Params, SingleLoss, Terms};
 use pentimento_data::Dataset;
 use pentimento_measure::{Features, Gaussian};
+use pentimento_nn::layers::Layout;
 use pentimento_nn::{Cnn, CnnConfig};
 use pentimento_train::{Schedule, TrainTable};
 use serde::{Deserialize, Serialize};
@@ -78,7 +79,9 @@ impl Judge {
         let input = data.size();
         let classes = classes(data.as_ref())?;
         let (params, seed) = (Params::new(ctx.device, ctx.seed ^ KEY), ctx.seed);
-        let cnn = CnnConfig { width: config.width, features: config.features, classes, regressions: 0 };
+        // Evidence was made in this layout.
+        let layout = Layout::Contiguous;
+        let cnn = CnnConfig { width: config.width, features: config.features, classes, regressions: 0, layout };
         let cnn = cnn.build(&params.root(), input)?;
         let mut learner = SingleLoss::new(Self { cnn, params }, Kind::Float);
         let settings = json!({"judge": config, "data": data.fingerprint()});

@@ -21,11 +21,13 @@ pub struct CnnConfig {
     pub classes: i64,
     /// Numbers to estimate; 0 = no such head.
     pub regressions: i64,
+    /// Order in memory.
+    pub layout: Layout,
 }
 
 impl Default for CnnConfig {
     fn default() -> Self {
-        Self { width: 32, features: 128, classes: 10, regressions: 0 }
+        Self { width: 32, features: 128, classes: 10, regressions: 0, layout: Layout::default() }
     }
 }
 
@@ -50,8 +52,8 @@ struct Block {
 }
 
 impl Block {
-    fn new(p: &Scope, inputs: i64, outputs: i64, stride: i64) -> Self {
-        let conv = |name, size, stride| Conv2d::new(&p.sub(name), size, stride, Init::Torch, Layout::Contiguous);
+    fn new(p: &Scope, [inputs, outputs, stride]: [i64; 3], layout: Layout) -> Self {
+        let conv = |name, size, stride| Conv2d::new(&p.sub(name), size, stride, Init::Torch, layout);
         Self {
             norm1: GroupNorm::new(&p.sub("norm1"), GROUPS, inputs, 1e-5),
             conv1: conv("conv1", [inputs, outputs, 3], stride),
@@ -78,10 +80,11 @@ pub struct Cnn {
     neck: Linear,
     classes: Option<Linear>,
     regressions: Option<Linear>,
+    layout: Layout,
 }
 
 /// (inputs, outputs, stride) of each block, and the last map's channels, height and width.
-fn layout(config: &CnnConfig, [_, mut h, mut w]: Input) -> (Vec<[i64; 3]>, [i64; 3]) {
+fn shapes(config: &CnnConfig, [_, mut h, mut w]: Input) -> (Vec<[i64; 3]>, [i64; 3]) {
     let mut blocks = vec![[config.width, config.width, 1]; 2];
     let mut c = config.width;
     while h.min(w) >= 8 {
@@ -122,22 +125,23 @@ impl CnnConfig {
     /// As [`CnnConfig::check`].
     pub fn build(&self, root: &Scope, input: Input) -> Result<Cnn, Error> {
         self.check(input)?;
-        let (blocks, [c, h, w]) = layout(self, input);
+        let (blocks, [c, h, w]) = shapes(self, input);
         let head = |name, n: i64| (n > 0).then(|| Linear::new(&root.sub(name), self.features, n, Init::Torch));
-        let block = |(i, [a, b, s]): (usize, &[i64; 3])| Block::new(&root.sub("blocks").sub(i), *a, *b, *s);
+        let block = |(i, size): (usize, &[i64; 3])| Block::new(&root.sub("blocks").sub(i), *size, self.layout);
         Ok(Cnn {
-            stem: Conv2d::new(&root.sub("stem"), [input[0], self.width, 3], 1, Init::Torch, Layout::Contiguous),
+            stem: Conv2d::new(&root.sub("stem"), [input[0], self.width, 3], 1, Init::Torch, self.layout),
             blocks: blocks.iter().enumerate().map(block).collect(),
             norm: GroupNorm::new(&root.sub("norm"), GROUPS, c, 1e-5),
             neck: Linear::new(&root.sub("neck"), c * h * w, self.features, Init::Torch),
             classes: head("classes", self.classes),
             regressions: head("regressions", self.regressions),
+            layout: self.layout,
         })
     }
 
     /// Parameters and multiply-adds.
     pub fn cost(&self, input: Input) -> Cost {
-        let (blocks, [c, h, w]) = layout(self, input);
+        let (blocks, [c, h, w]) = shapes(self, input);
         let (mut ph, mut pw) = (input[1], input[2]);
         let mut all = Cost::conv(input[0], self.width, 3, ph * pw) + Cost::affine(c);
         for [a, b, stride] in blocks {
@@ -160,7 +164,7 @@ impl Cnn {
     /// - `x`: `[B, C, H, W]`
     /// - returns: `[B, features]`
     pub fn features(&self, x: &Tensor) -> Tensor {
-        let mut h = self.stem.forward(&Layout::Contiguous.enter(x));
+        let mut h = self.stem.forward(&self.layout.enter(x));
         for block in &self.blocks {
             h = block.forward(&h);
         }

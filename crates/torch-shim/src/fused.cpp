@@ -468,7 +468,7 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   static Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) {
     auto dw = at::zeros_like(w);
     const auto outputs = w.size(0);
-    pshim::Conv3 conv{x.size(2), x.size(3), x.size(1), outputs, 1};
+    pshim::Conv3Shape conv{x.size(2), x.size(3), x.size(1), outputs, 1};
     conv.stride = x.size(2) == g.size(2) && x.size(3) == g.size(3) ? 1 : 2;
     const auto rows = conv.rows(), some = std::max<int64_t>(1, SOME / conv.columns());
     // A thread has rows of the kernel and outputs of its own, whose sums run over all pictures in their order.

@@ -362,14 +362,14 @@ void attention_backward(const float *g, long g_row, const float *q, const float 
   write(dk);
 }
 
-using pshim::Conv3;
+using pshim::Conv3Shape;
 
 // Outputs whose slopes by three taps of one vector of inputs fill the registers.
 constexpr long CONV3_OUTPUTS = LANES == 16 ? 8 : 4;
 
 // Slopes of N outputs by three neighbouring taps of one vector of inputs, over `count` rows of g and of the x beside them. The sum of these
 // rows is taken apart from what dw holds: sums of sums lose less to rounding than one long chain.
-template <long N> void taps(const float *g, const float *x, float *dw, const Conv3 &conv, long count) {
+template <long N> void taps(const float *g, const float *x, float *dw, const Conv3Shape &conv, long count) {
   const long c = conv.inputs, columns = conv.columns(), step = conv.stride * c;
   // Columns [1, inner) have all three taps inside the picture.
   const long inner = std::max(1L, (conv.width - 2) / conv.stride + 1);
@@ -403,7 +403,7 @@ template <long N> void taps(const float *g, const float *x, float *dw, const Con
     }
 }
 
-void conv3_weights(const float *g, const float *x, float *dw, const Conv3 &conv, long tap, long from, long to, long first, long last) {
+void conv3_weights(const float *g, const float *x, float *dw, const Conv3Shape &conv, long tap, long from, long to, long first, long last) {
   // Row r of g meets row stride r + tap - 1 of x, where there is one.
   if (conv.height < tap) return;
   from = std::max(from, tap == 0 ? 1L : 0L);

@@ -4,7 +4,7 @@
 namespace pshim {
 
 // A convolution of kernel 3 and padding 1 over channels-last pictures.
-struct Conv3 {
+struct Conv3Shape {
   long height, width, inputs, outputs, stride;
   long rows() const { return (height - 1) / stride + 1; }
   long columns() const { return (width - 1) / stride + 1; }
@@ -46,7 +46,7 @@ struct Kernels {
   long (*attention_scratch)(long tokens, long head);
   // One picture x [height, width, inputs] and the slopes g of rows [from, to) of what became of it, [rows, columns, outputs]: adds to
   // dw [outputs, 3, 3, inputs] in row `tap` of the kernel, for outputs [first, last). `inputs` is a multiple of `lanes`.
-  void (*conv3_weights)(const float *g, const float *x, float *dw, const Conv3 &conv, long tap, long from, long to, long first, long last);
+  void (*conv3_weights)(const float *g, const float *x, float *dw, const Conv3Shape &conv, long tap, long from, long to, long first, long last);
   // Outputs that `conv3_weights` takes at a time.
   long conv3_outputs;
   // Floats of a vector.

@@ -82,7 +82,7 @@ int pshim_global_norm(at::Tensor *const *a, size_t n, at::Tensor **out) {
       norms = at::_foreach_norm(all, 2);
     } else {
       // libtorch takes the norm of a tensor on one thread: several at once.
-      pshim::in_turns(n, n, [&](int64_t from, int64_t to) {
+      at::parallel_for(0, n, 1, [&](int64_t from, int64_t to) {
         at::NoGradGuard unrecorded;
         for (; from < to; ++from) norms[from] = at::linalg_vector_norm(all[from], 2);
       });

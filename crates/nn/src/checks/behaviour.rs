@@ -157,7 +157,7 @@ fn networks_run_forward_and_back_in_bf16() {
 
 #[test]
 fn the_judge_learns_where_and_what() {
-    let config = CnnConfig { width: 8, features: 32, classes: 2, regressions: 2 };
+    let config = CnnConfig { width: 8, features: 32, classes: 2, regressions: 2, ..CnnConfig::default() };
     let params = Params::new(Device::Cpu, 3);
     let judge = config.build(&params.root(), [1, 16, 16]).unwrap();
     // One bright or dark pixel: its sign is the class, its place the numbers.

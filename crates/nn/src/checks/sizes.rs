@@ -99,7 +99,7 @@ fn costs_count_what_is_built() {
             assert_eq!((params.count() as u64, network.macs()), (cost.params, cost.macs), "{config:?}");
         }
     }
-    let judge = crate::CnnConfig { width: 8, features: 16, classes: 3, regressions: 2 };
+    let judge = crate::CnnConfig { width: 8, features: 16, classes: 3, regressions: 2, ..Default::default() };
     let params = Params::new(Device::Cpu, 0);
     let _ = judge.build(&params.root(), [1, 28, 28]).unwrap();
     assert_eq!(params.count() as u64, judge.cost([1, 28, 28]).params);
