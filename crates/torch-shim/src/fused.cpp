@@ -465,11 +465,10 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   // Positions whose slopes and inputs pass through all outputs while they lie in the cache.
   static constexpr int64_t SOME = 256;
   static Tensor plain(const Tensor &x, const Tensor &w, const Tensor &b, int64_t stride) { return at::conv2d(x, w, b, stride, 1); }
-  static Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) {
+  static Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w, int64_t stride) {
     auto dw = at::zeros_like(w);
     const auto outputs = w.size(0);
-    pshim::Conv3Shape conv{x.size(2), x.size(3), x.size(1), outputs, 1};
-    conv.stride = x.size(2) == g.size(2) && x.size(3) == g.size(3) ? 1 : 2;
+    const pshim::Conv3Shape conv{x.size(2), x.size(3), x.size(1), outputs, stride};
     const auto rows = conv.rows(), some = std::max<int64_t>(1, SOME / conv.columns());
     // A thread has rows of the kernel and outputs of its own, whose sums run over all pictures in their order.
     const auto block = kernels().conv3_outputs, blocks = (outputs + block - 1) / block;
@@ -504,7 +503,7 @@ struct Conv3 : torch::autograd::Function<Conv3> {
       const auto both = {stride, stride};
       dx = std::get<0>(at::convolution_backward(g, x, w, w.size(0), both, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false}));
     }
-    return {dx, ctx->needs_input_grad(1) ? weights(g, x, w) : Tensor(), ctx->needs_input_grad(2) ? g.sum({0, 2, 3}) : Tensor(), Tensor()};
+    return {dx, ctx->needs_input_grad(1) ? weights(g, x, w, stride) : Tensor(), ctx->needs_input_grad(2) ? g.sum({0, 2, 3}) : Tensor(), Tensor()};
   }
 };
 
