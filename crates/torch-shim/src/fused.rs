@@ -144,7 +144,7 @@ pub fn group_norm(x: &Tensor, gain: &Tensor, offset: &Tensor, groups: i64, eps: 
 }
 
 /// A convolution of kernel 3 and padding 1 whose weights learn and lie channels-last, in f32: libtorch's own, but for the slopes of its
-/// weights, which oneDNN takes at half the rate of everything else there. `None` also where nothing learns, under autocast, for strides
+/// weights, which oneDNN takes much more slowly than all else there. `None` also where nothing learns, under autocast, for strides
 /// above 2, and where channels of the input do not fill vectors.
 ///
 /// # Shapes
