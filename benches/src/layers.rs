@@ -34,6 +34,8 @@ fn rows() -> Vec<Row> {
     let (tokens, row) = (vec![b, t, d], (vec![b, 1, d], half));
     let channels = (vec![1, MAPS[1]], single);
     let maps = vec![(vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], half), channels.clone(), channels];
+    let channel = MAPS[1];
+    let convolution = [vec![MAPS[0], MAPS[2], MAPS[2], channel], vec![channel, 3, 3, channel], vec![channel]];
     vec![
         Row {
             name: "GELU, tanh form",
@@ -59,14 +61,24 @@ fn rows() -> Vec<Row> {
         Row {
             name: "group norm and SiLU, both channels-last",
             inputs: maps.clone(),
-            fused: |x| took(shim::group_norm(&x[0].permute([0, 3, 1, 2]), &x[1], &x[2], MAPS[3], 1e-5, true)),
-            composed: |x| normal_silu(&x[0].permute([0, 3, 1, 2]), x),
+            fused: |x| took(shim::group_norm(&last(&x[0]), &x[1], &x[2], MAPS[3], 1e-5, true)),
+            composed: |x| normal_silu(&last(&x[0]), x),
         },
         Row {
             name: "group norm and SiLU, libtorch contiguous",
             inputs: maps,
-            fused: |x| took(shim::group_norm(&x[0].permute([0, 3, 1, 2]), &x[1], &x[2], MAPS[3], 1e-5, true)),
+            fused: |x| took(shim::group_norm(&last(&x[0]), &x[1], &x[2], MAPS[3], 1e-5, true)),
             composed: |x| normal_silu(&x[0].view([MAPS[0], MAPS[1], MAPS[2], MAPS[2]]), x),
+        },
+        Row {
+            name: "convolution of kernel 3, both channels-last",
+            inputs: convolution.map(|size| (size, single)).into(),
+            fused: |x| {
+                // Where nothing learns it is libtorch's own.
+                let own = shim::conv3(&last(&x[0]), &last(&x[1]), &x[2], 1);
+                if shim::grad_enabled() { took(own) } else { convolved(&last(&x[0]), &last(&x[1]), &x[2]) }
+            },
+            composed: |x| convolved(&last(&x[0]), &last(&x[1]), &x[2]),
         },
         Row {
             name: "perceptron with a GELU",
@@ -104,6 +116,16 @@ fn attention(x: &Tensor, heads: i64) -> Tensor {
 fn normal_silu(maps: &Tensor, x: &[Tensor]) -> Tensor {
     let (weight, bias) = (x[1].flatten(0, 1), x[2].flatten(0, 1));
     maps.group_norm(MAPS[3], Some(&weight), Some(&bias), 1e-5, true).silu()
+}
+
+/// `[., H, W, C]` as `[., C, H, W]` stored channels-last.
+fn last(x: &Tensor) -> Tensor {
+    x.permute([0, 3, 1, 2])
+}
+
+/// libtorch's own.
+fn convolved(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    x.conv2d(weight, Some(bias), [1; 2], [1; 2], [1; 2], 1)
 }
 
 fn took(y: Option<Tensor>) -> Tensor {
