@@ -6,7 +6,7 @@
 
 use crate::attention::{HeadOrder, attend};
 use crate::label::{LabelEmbedding, NullLabel};
-use crate::layers::{Init, LayerNorm, Linear};
+use crate::layers::{Init, LayerNorm, Linear, Now};
 use crate::time::{TimeEmbedding, Waves};
 use crate::{Cost, Error, Input};
 use pentimento_core::{Condition, Network, Scope, Tap};
@@ -250,8 +250,9 @@ fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Tensor {
 }
 
 /// `second(gelu(first(x)))`.
-fn perceptron(first: &Linear, second: &Linear, x: &Tensor) -> Tensor {
-    shim::mlp_gelu(x, first.parts(), second.parts()).unwrap_or_else(|| {
+fn perceptron(first: &Now<'_>, second: &Now<'_>, x: &Tensor) -> Tensor {
+    let by_rows = first.parts().zip(second.parts()).and_then(|(a, b)| shim::mlp_gelu(x, a, b));
+    by_rows.unwrap_or_else(|| {
         let h = first.forward(x);
         second.forward(&shim::gelu_tanh(&h).unwrap_or_else(|| h.gelu("tanh")))
     })
@@ -292,21 +293,20 @@ impl Block {
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
-        let share = |part: &[Tensor]| self.modulated(&part[0], &part[1]);
+        let rows = x.size()[0] * x.size()[1];
+        let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(|l| l.now(m.kind(), rows));
+        let modulated = |x: &Tensor, m: &Tensor| {
+            let m = m.chunk(6, -1); // shift, scale and gate of attention and of the perceptron, [B, 1, D]
+            let h = self.attention_norm.modulated(x, &m[0], &m[1]);
+            let h = proj.forward(&attend(&qkv.forward(&h), self.heads, HeadOrder::QkvFirst));
+            let x = gated(x, &m[2], &h);
+            let h = self.mlp_norm.modulated(&x, &m[3], &m[4]);
+            gated(&x, &m[5], &perceptron(&fc1, &fc2, &h))
+        };
         // Products in bf16 are oneDNN's, with which shares were not measured.
+        let share = |part: &[Tensor]| modulated(&part[0], &part[1]);
         let shared = if m.kind() == Kind::Float { shim::by_samples(&[x, &m], few, &share) } else { None };
-        shared.unwrap_or_else(|| self.modulated(x, &m))
-    }
-
-    /// `x`: `[B, T, D]`, `m`: `[B, 1, 6 D]`, shift, scale and gate of attention and of the perceptron.
-    fn modulated(&self, x: &Tensor, m: &Tensor) -> Tensor {
-        let m = m.chunk(6, -1);
-        let h = self.attention_norm.modulated(x, &m[0], &m[1]);
-        let h = self.proj.forward(&attend(&self.qkv.forward(&h), self.heads, HeadOrder::QkvFirst));
-        let x = gated(x, &m[2], &h);
-        let h = self.mlp_norm.modulated(&x, &m[3], &m[4]);
-        let h = perceptron(&self.fc1, &self.fc2, &h);
-        gated(&x, &m[5], &h)
+        shared.unwrap_or_else(|| modulated(x, &m))
     }
 }
 

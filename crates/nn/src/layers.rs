@@ -113,9 +113,46 @@ impl Linear {
         [&self.weight, &self.bias]
     }
 
+    /// The layer for one pass of `rows` rows in all, with products in `kind`.
+    pub(crate) fn now(&self, kind: tch::Kind, rows: i64) -> Now<'_> {
+        let single = kind == tch::Kind::Float;
+        let frozen = single && !shim::grad_enabled();
+        Now {
+            layer: self,
+            single,
+            frozen: if frozen { shim::Frozen::new(&self.weight, &self.bias, rows) } else { None },
+        }
+    }
+
     /// Kind of the weights, in which side inputs must come.
     pub fn kind(&self) -> tch::Kind {
         self.weight.kind()
+    }
+}
+
+/// A linear layer for one pass, by our own products where those are the faster ones.
+#[derive(Debug)]
+pub(crate) struct Now<'a> {
+    layer: &'a Linear,
+    single: bool,
+    frozen: Option<shim::Frozen>,
+}
+
+impl Now<'_> {
+    /// [`Linear::forward`].
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        let [weight, bias] = self.layer.parts();
+        let own = match &self.frozen {
+            Some(frozen) => frozen.linear(x),
+            None if self.single => shim::linear(x, weight, bias),
+            None => None,
+        };
+        own.unwrap_or_else(|| self.layer.forward(x))
+    }
+
+    /// Weights and bias, unless they lie ready.
+    pub(crate) fn parts(&self) -> Option<[&Tensor; 2]> {
+        self.frozen.is_none().then(|| self.layer.parts())
     }
 }
 

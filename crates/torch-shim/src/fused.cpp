@@ -10,6 +10,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <optional>
 
 namespace pshim {
 const float EXPONENT_BOUND = 87.0f;
@@ -145,6 +146,107 @@ struct Gelu : torch::autograd::Function<Gelu> {
   }
 };
 
+// Whether products in f32 are better left to our own kernel than to MKL: on processors of other makers than MKL's, with vectors to speak of.
+bool own_products() {
+#ifdef PSHIM_X86
+  static const bool own = [] {
+    __builtin_cpu_init();
+    return kernels().lanes >= 8 && !__builtin_cpu_is("intel");
+  }();
+  return own;
+#else
+  return false;
+#endif
+}
+
+// The right side of products in the order in which our own kernel reads it.
+struct Panels {
+  Tensor laid;
+  int64_t columns, depth;
+  // Laid before.
+  Panels(const Tensor &laid, int64_t columns, int64_t depth) : laid(laid), columns(columns), depth(depth) {}
+  // Column j of the right side is row j of the matrix.
+  static Panels of_rows(const Tensor &w) { return Panels(w, w.size(0), w.size(1), w.size(1), 1); }
+  // The right side is the matrix.
+  static Panels of_columns(const Tensor &w) { return Panels(w, w.size(1), w.size(0), 1, w.size(1)); }
+
+private:
+  Panels(const Tensor &w, int64_t columns, int64_t depth, int64_t row, int64_t step) : columns(columns), depth(depth) {
+    const auto lanes = kernels().lanes, panel = kernels().panel;
+    laid = at::empty({(columns + lanes - 1) / lanes * lanes * depth}, w.options());
+    each((columns + panel - 1) / panel, panel * depth, [&](int64_t a, int64_t b) {
+      kernels().panels(in(w) + a * panel * row, row, step, out(laid) + a * panel * depth, std::min(b * panel, columns) - a * panel, depth);
+    });
+  }
+};
+
+// y [N, H] = start + x [N, D] w, w laid out once: for many rows.
+void multiply_many(const Tensor &x, const Panels &w, const Tensor *start, const Tensor &y) {
+  // Numbers of x that all panels meet while they lie in the second cache.
+  constexpr int64_t SOME = 1 << 16, FEWEST = 48;
+  const auto n = x.size(0), columns = w.columns, depth = w.depth;
+  pshim::in_turns(n, pshim::pieces(n, std::max(FEWEST, SOME / depth)), [&](int64_t a, int64_t b) {
+    kernels().multiply(in(x) + a * depth, depth, 1, in(w.laid), start ? in(*start) : nullptr, 0, out(y) + a * columns, columns, b - a, columns,
+                       depth);
+  });
+}
+
+// y [N, H] = x [N, D] w^T + bias for few rows, which are laid out instead of the weights [H, D]: the transposed product, turned while it lies in
+// the first cache. The same sums.
+void linear_few(const Tensor &x, const Tensor &w, const Tensor &bias, const Tensor &y) {
+  constexpr int64_t SOME = 4096, FEWEST = 16;
+  const auto n = x.size(0), width = w.size(0), depth = w.size(1);
+  const auto rows = Panels::of_rows(x);
+  pshim::in_turns(width, pshim::pieces(width, std::max(FEWEST, SOME / n)), [&](int64_t a, int64_t b) {
+    const auto lines = b - a;
+    std::vector<float> made(lines * n);
+    for (int64_t i = 0; i < lines; ++i) std::fill_n(made.data() + i * n, n, in(bias)[a + i]);
+    kernels().multiply(in(w) + a * depth, depth, 1, in(rows.laid), made.data(), n, made.data(), n, lines, n, depth);
+    kernels().turn(made.data(), n, out(y) + a, width, lines, n);
+  });
+}
+
+// The right side of a product of many rows, for our own kernel or for libtorch's.
+struct Right {
+  Tensor matrix;
+  std::optional<Panels> panels;
+  // Of x w^T, for weights w of a linear layer.
+  static Right of_layer(const Tensor &w) { return {w.t(), own_products() ? std::optional(Panels::of_rows(w)) : std::nullopt}; }
+  // Of g w, the slope of its input.
+  static Right of_slope(const Tensor &w) { return {w, own_products() ? std::optional(Panels::of_columns(w)) : std::nullopt}; }
+  // y = x times this, plus the bias if there is one.
+  void to(Tensor y, const Tensor &x, const Tensor *bias = nullptr) const {
+    if (panels)
+      multiply_many(x, *panels, bias, y);
+    else if (bias)
+      at::addmm_out(y, *bias, x, matrix);
+    else
+      at::mm_out(y, x, matrix);
+  }
+};
+
+// A linear layer over many rows.
+struct Linear : torch::autograd::Function<Linear> {
+  static Tensor plain(const variable_list &v) { return at::linear(v[0], v[1], v[2]); }
+  static Tensor run(const Tensor &x, const Tensor &w, const Tensor &b) {
+    auto y = at::empty({x.size(0), w.size(0)}, x.options());
+    Right::of_layer(w).to(y, x, &b);
+    return y;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w, const Tensor &b) {
+    ctx->save_for_backward({x, w, b});
+    return run(x, w, b);
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, saved, grads[0]);
+    const auto g = grads[0].contiguous(), x = saved[0], w = saved[1];
+    Tensor dx;
+    if (ctx->needs_input_grad(0)) Right::of_slope(w).to(dx = at::empty_like(x), g);
+    return {dx, ctx->needs_input_grad(1) ? at::mm(g.t(), x) : Tensor(), ctx->needs_input_grad(2) ? g.sum(0) : Tensor()};
+  }
+};
+
 // Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
 // sums as a layer at a time.
 struct Mlp : torch::autograd::Function<Mlp> {
@@ -164,14 +266,14 @@ struct Mlp : torch::autograd::Function<Mlp> {
     const auto n = x.size(0), hidden = w1.size(0);
     auto y = at::empty({n, w2.size(0)}, x.options());
     if (keep) *keep = {at::empty({n, hidden}, x.options()), at::empty({n, hidden}, x.options())};
-    const auto w1t = w1.t(), w2t = w2.t();
+    const auto first = Right::of_layer(w1), second = Right::of_layer(w2);
     rows(n, x.size(1), [&](auto part) {
       const auto from = part(x);
       auto before = keep ? part((*keep)[0]) : at::empty({from.size(0), hidden}, x.options());
-      auto after = keep ? part((*keep)[1]) : before, made = part(y);
-      at::addmm_out(before, b1, from, w1t);
+      auto after = keep ? part((*keep)[1]) : before;
+      first.to(before, from, &b1);
       kernels().gelu(in(before), out(after), before.numel());
-      at::addmm_out(made, b2, after, w2t);
+      second.to(part(y), after, &b2);
     });
     return y;
   }
@@ -189,13 +291,12 @@ struct Mlp : torch::autograd::Function<Mlp> {
     // Guidance wants the slope of the input alone, fine-tuning that of some weights.
     const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
     auto dh = at::empty_like(h), dx = wanted(0) ? at::empty_like(x) : Tensor();
+    const auto first = Right::of_slope(w1), second = Right::of_slope(w2);
     rows(x.size(0), x.size(1), [&](auto part) {
-      auto slope = part(dh);
-      const auto grad = at::mm(part(g), w2);
+      const auto slope = part(dh), grad = at::empty_like(slope);
+      second.to(grad, part(g));
       kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
-      if (!dx.defined()) return;
-      auto made = part(dx);
-      at::mm_out(made, slope, w1);
+      if (dx.defined()) first.to(part(dx), slope);
     });
     return {dx, wanted(1) ? at::mm(dh.t(), x) : Tensor(), wanted(2) ? dh.sum(0) : Tensor(), wanted(3) ? at::mm(g.t(), a) : Tensor(),
             wanted(4) ? g.sum(0) : Tensor()};
@@ -533,6 +634,35 @@ int pshim_gelu(at::Tensor *x, at::Tensor **y) {
   });
 }
 
+int pshim_own_products() { return own_products(); }
+
+int pshim_panels(at::Tensor *w, at::Tensor **laid) {
+  return guarded([&] { *laid = new Tensor(Panels::of_rows(*w).laid); });
+}
+
+int pshim_linear_frozen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tensor *bias, at::Tensor **y) {
+  return guarded([&] {
+    auto shape = x->sizes().vec();
+    shape.back() = w->size(0);
+    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
+    const auto made = at::empty({rows.size(0), w->size(0)}, rows.options());
+    if (laid)
+      multiply_many(rows, Panels(*laid, w->size(0), w->size(1)), bias, made);
+    else
+      linear_few(rows, *w, *bias, made);
+    *y = new Tensor(made.view(shape));
+  });
+}
+
+int pshim_linear(at::Tensor *x, at::Tensor *w, at::Tensor *b, at::Tensor **y) {
+  return guarded([&] {
+    auto shape = x->sizes().vec();
+    shape.back() = w->size(0);
+    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
+    *y = new Tensor((learns({x, w, b}) ? Linear::apply(rows, *w, *b) : Linear::run(rows, *w, *b)).view(shape));
+  });
+}
+
 int pshim_mlp_takes(int64_t rows, int64_t width) {
   return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= std::max(2 * Mlp::some(width), Mlp::FEWEST * at::get_num_threads());
 }
@@ -541,7 +671,7 @@ int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at:
   return guarded([&] {
     auto shape = x->sizes().vec();
     shape.back() = w2->size(0);
-    const auto rows = x->reshape({-1, x->size(-1)});
+    const auto rows = x->reshape({-1, x->size(-1)}).contiguous();
     const auto made = learns({x, w1, b1, w2, b2}) ? Mlp::apply(rows, *w1, *b1, *w2, *b2) : Mlp::run(rows, *w1, *b1, *w2, *b2, nullptr);
     *y = new Tensor(made.view(shape));
   });

@@ -4,7 +4,7 @@
 //! composes the same layer of libtorch's operations. A second derivative always runs through those. Sums run in another order
 //! than libtorch's, so results agree to rounding; they do not depend on the number of threads.
 
-use crate::check;
+use crate::{Shared, check};
 use std::ffi::c_int;
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
@@ -12,6 +12,16 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_panels(w: *mut C_tensor, laid: *mut *mut C_tensor) -> c_int;
+    fn pshim_own_products() -> c_int;
+    fn pshim_linear(x: *mut C_tensor, w: *mut C_tensor, b: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_linear_frozen(
+        x: *mut C_tensor,
+        w: *mut C_tensor,
+        laid: *mut C_tensor,
+        bias: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
     fn pshim_mlp_takes(rows: i64, width: i64) -> c_int;
     fn pshim_mlp(
         x: *mut C_tensor,
@@ -65,6 +75,87 @@ fn made(call: impl FnOnce(*mut *mut C_tensor) -> c_int) -> Tensor {
 pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
     // SAFETY: a live tensor borrowed for the call.
     takes(&[x]).then(|| made(|y| unsafe { pshim_gelu(x.as_ptr().cast_mut(), y) }))
+}
+
+/// Rows from which on weights are laid out once for all of them, instead of the rows for the weights.
+const MANY_ROWS: i64 = 256;
+
+/// Whether products in f32 are better left to our own kernel than to libtorch's. That is so on processors with AVX2 that are not Intel's:
+/// MKL orders a side anew for every product, which takes a tenth of the time where some hundred rows pass, and its kernels for other
+/// makers' processors reach no higher rate than ours. On Intel's MKL is at home.
+fn own_products() -> bool {
+    // SAFETY: reads what the processor is.
+    unsafe { pshim_own_products() != 0 }
+}
+
+/// Whether weights, bias and all are those of a linear layer in f32.
+fn is_layer(weight: &Tensor, bias: &Tensor) -> bool {
+    let single = [weight, bias].iter().all(|t| t.kind() == Kind::Float && t.is_contiguous());
+    single && weight.numel() > 0 && matches!(weight.size()[..], [outputs, _] if bias.size() == [outputs])
+}
+
+/// Whether `x`, `[..., D]`, holds rows that a layer with these weights reads.
+fn reads(weight: &Tensor, x: &Tensor) -> bool {
+    x.kind() == Kind::Float && x.size().last() == weight.size().last() && x.numel() > 0
+}
+
+/// A linear layer in f32 over at least 256 rows, by products of our own where those are the faster ones; the slopes of its weights are
+/// libtorch's. Sums do not depend on the number of rows, and are those of [`Frozen`]. Not to be called under autocast.
+///
+/// # Shapes
+/// - `x`: `[..., D]`; `weight`: `[H, D]`; `bias`: `[H]`
+/// - returns: `[..., H]`
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
+    let fits = own_products() && is_layer(weight, bias) && reads(weight, x) && takes(&[x, weight, bias]);
+    if !fits || rows_of(x) < MANY_ROWS {
+        return None;
+    }
+    let [x, weight, bias] = [x, weight, bias].map(|t| t.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    Some(made(|y| unsafe { pshim_linear(x, weight, bias, y) }))
+}
+
+fn rows_of(x: &Tensor) -> i64 {
+    x.size().split_last().map_or(0, |(_, rows)| rows.iter().product())
+}
+
+/// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, of any of which its threads may
+/// ask at once.
+#[derive(Debug)]
+pub struct Frozen {
+    weight: Shared,
+    bias: Shared,
+    panels: Option<Shared>,
+}
+
+impl Frozen {
+    /// For `rows` rows in all, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
+    pub fn new(weight: &Tensor, bias: &Tensor, rows: i64) -> Option<Self> {
+        let fits = own_products() && is_layer(weight, bias) && takes(&[weight, bias]);
+        fits.then(|| Self::of(weight, bias, rows))
+    }
+
+    fn of(weight: &Tensor, bias: &Tensor, rows: i64) -> Self {
+        // SAFETY: a live tensor borrowed for the call, of the shape the function reads.
+        let lay = || made(|y| unsafe { pshim_panels(weight.as_ptr().cast_mut(), y) }).into();
+        let panels = (rows >= MANY_ROWS).then(lay);
+        Self { weight: weight.shallow_clone().into(), bias: bias.shallow_clone().into(), panels }
+    }
+
+    /// `x W^T + b` on the last axis, without a graph; `None` for what is not f32 on the processor.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., D]`
+    /// - returns: `[..., H]`
+    pub fn linear(&self, x: &Tensor) -> Option<Tensor> {
+        if !reads(&self.weight, x) || !takes(&[x]) {
+            return None;
+        }
+        let [x, weight, bias] = [x, &self.weight, &self.bias].map(|t| t.as_ptr().cast_mut());
+        let panels = self.panels.as_ref().map_or(std::ptr::null_mut(), |p| p.as_ptr().cast_mut());
+        // SAFETY: live tensors borrowed for the call, of the shapes the function reads; it takes null for no panels.
+        Some(made(|y| unsafe { pshim_linear_frozen(x, weight, panels, bias, y) }))
+    }
 }
 
 /// Two linear layers with a GELU in its tanh form between them, for many rows in f32, a few at a time: the sums of a layer at a time.
@@ -238,6 +329,57 @@ mod tests {
         let x = Tensor::from_slice(&[f32::NAN, 100.0, -100.0, 0.0]);
         let y = Vec::<f32>::try_from(gelu_tanh(&x).unwrap()).unwrap();
         assert!(y[0].is_nan() && y[1] == 100.0 && y[2].abs() < 1e-30 && y[3] == 0.0, "{y:?}");
+    }
+
+    #[test]
+    fn a_frozen_layer_has_the_same_sums_for_any_number_of_rows() {
+        // Fewer numbers than a vector has, whole panels, ragged ones; depths of one part and of several.
+        for (depth, outputs) in [(1, 1), (7, 5), (64, 48), (256, 57), (300, 24), (777, 200)] {
+            let (w, b) = (leaf(&[outputs, depth], 1.3).detach(), leaf(&[outputs], 2.1).detach());
+            let x = leaf(&[2, 150, depth], 0.7).detach();
+            let many = Frozen::of(&w, &b, 300);
+            let y = many.linear(&x).unwrap();
+            let double = |t: &Tensor| t.to_kind(Kind::Double);
+            let want = double(&x).linear(&double(&w), Some(&double(&b)));
+            // Rounding grows with the sum of magnitudes.
+            let all = double(&x).abs().linear(&double(&w).abs(), Some(&double(&b).abs())).max().double_value(&[]);
+            let gap = gap(&double(&y), &want);
+            assert!(gap <= 1e-7 * all, "{depth} to {outputs}: {gap} of {all}");
+            assert_eq!(Frozen::of(&w, &b, 1).linear(&x).unwrap(), y, "{depth} to {outputs}, by the other side");
+            for rows in [1, 3, 61] {
+                let part = x.view([300, depth]).narrow(0, 11, rows);
+                let want = y.view([300, outputs]).narrow(0, 11, rows);
+                assert_eq!(many.linear(&part).unwrap(), want, "{rows} rows of {depth} to {outputs}");
+                assert_eq!(
+                    Frozen::of(&w, &b, rows).linear(&part).unwrap(),
+                    want,
+                    "few: {rows} rows of {depth} to {outputs}"
+                );
+            }
+            if let Some(own) = linear(&x, &w, &b) {
+                assert_eq!(own, y, "{depth} to {outputs}, as if it learnt");
+            }
+        }
+        let layer = Frozen::of(&leaf(&[3, 4], 1.0).detach(), &leaf(&[3], 1.0).detach(), 1);
+        let x = leaf(&[2, 5], 1.0).detach();
+        assert!(layer.linear(&x).is_none() && layer.linear(&x.narrow(1, 0, 4).to_kind(Kind::Double)).is_none());
+    }
+
+    #[test]
+    fn a_linear_layer_of_many_rows_equals_libtorchs_with_two_derivatives() {
+        for (depth, outputs) in [(8, 24), (300, 7)] {
+            let inputs = [leaf(&[2, 130, depth], 0.7), leaf(&[outputs, depth], 1.3) * 0.1, leaf(&[outputs], 2.1)];
+            let plain = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2]));
+            let own = |v: &[Tensor]| linear(&v[0], &v[1], &v[2]);
+            assert_eq!(own(&inputs).is_some(), own_products(), "every maker's processor but Intel's");
+            agree("linear layer", &inputs, &|v| own(v).unwrap_or_else(|| plain(v)), &plain);
+        }
+        let (w, b) = (leaf(&[3, 4], 1.0), leaf(&[3], 1.0));
+        assert!(linear(&leaf(&[2, 4], 1.0), &w, &b).is_none(), "few rows");
+        assert!(
+            linear(&leaf(&[300, 4], 1.0), &leaf(&[4, 3], 1.0).tr(), &b).is_none(),
+            "weights that do not lie row by row"
+        );
     }
 
     #[test]

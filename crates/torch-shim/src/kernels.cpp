@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace {
 constexpr long LANES = PSHIM_LANES;
@@ -238,42 +239,151 @@ void narrow(const float *x, unsigned short *y, long n) {
   }
 }
 
+// Where the numbers of two rows D apart belong in a transpose, one stage of it: `low` for the row above, else for the one below.
+template <int D, bool low, size_t... J> constexpr auto places(std::index_sequence<J...>) {
+  typedef int Places __attribute__((vector_size(LANES * sizeof(int))));
+  return Places{static_cast<int>(low ? (J & D ? J - D + LANES : J) : (J & D ? J + LANES : J + D))...};
+}
+
+template <int D> inline void exchange(Vec *rows) {
+  constexpr auto lanes = std::make_index_sequence<LANES>();
+  for (int r = 0; r < LANES; ++r) {
+    if (r & D) continue;
+    const Vec above = rows[r], below = rows[r + D];
+    rows[r] = __builtin_shuffle(above, below, places<D, true>(lanes));
+    rows[r + D] = __builtin_shuffle(above, below, places<D, false>(lanes));
+  }
+  if constexpr (2 * D < LANES) exchange<2 * D>(rows);
+}
+
+// to [columns, rows] = from [rows, columns], transposed.
+inline void turn(const float *from, long from_row, float *to, long to_row, long rows, long columns) {
+  for (long r = 0; r < rows; r += LANES)
+    for (long c = 0; c < columns; c += LANES) {
+      const float *block = from + r * from_row + c;
+      float *out = to + c * to_row + r;
+      const long high = std::min(LANES, rows - r), wide = std::min(LANES, columns - c);
+      if (high == LANES && wide == LANES) {
+        Vec v[LANES];
+        for (int i = 0; i < LANES; ++i) v[i] = load(block + i * from_row);
+        exchange<1>(v);
+        for (int i = 0; i < LANES; ++i) store(out + i * to_row, v[i]);
+        continue;
+      }
+      for (long i = 0; i < high; ++i)
+        for (long j = 0; j < wide; ++j) out[j * to_row + i] = block[i * from_row + j];
+    }
+}
+
 inline long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 
-// c [R, W LANES] = sum over p of a[r, p] b[p, :].
+// c [R, W LANES] = sum over p of a[r, p] b[p, :], and `start` where there is one. An element's sum runs over p in order whatever the tile.
 template <int R, int W>
-inline void tile(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long depth) {
+inline void tile(const float *a, long a_row, long a_step, const float *b, long b_row, const float *start, long start_row, float *c, long c_row,
+                 long depth) {
   Vec sums[R][W] = {};
-  for (long p = 0; p < depth; ++p) {
+  // Where a core is shared with another thread, every instruction that is not a product costs: a tenth of the rate, rolled up.
+#pragma GCC unroll 4
+  for (long p = 0; p < depth; ++p, a += a_step, b += b_row) {
     Vec right[W];
-    for (int w = 0; w < W; ++w) right[w] = load(b + p * b_row + w * LANES);
+    for (int w = 0; w < W; ++w) right[w] = load(b + w * LANES);
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const float left = a[r * a_row + p * a_step];
+      const float left = a[r * a_row];
       for (int w = 0; w < W; ++w) sums[r][w] += left * right[w];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
-    for (int w = 0; w < W; ++w) store(c + r * c_row + w * LANES, sums[r][w]);
+    for (int w = 0; w < W; ++w) {
+      const Vec made = start ? sums[r][w] + load(start + r * start_row + w * LANES) : sums[r][w];
+      store(c + r * c_row + w * LANES, made);
+    }
 }
 
-// Rows of a tile, of each of which two vectors are summed in registers. Eight, where registers allow, read a column of a transpose by half a
-// cache line. An element's sum runs over p in order whatever the tile.
-constexpr int ROWS = LANES >= 16 ? 8 : 4;
+// Rows of a tile of W vectors whose sums leave registers for W vectors of b and one number of a. Three vectors by four rows take the fewest
+// instructions a product of all tiles of sixteen registers; eight rows, where registers allow, read a column of a transpose by half a cache line.
+constexpr int rows_of_tile(int w) { return LANES >= 16 || w == 1 ? 8 : w == 2 ? 6 : 4; }
+
+template <int R, int W>
+inline void rest(const float *a, long a_row, long a_step, const float *b, long b_row, const float *start, long start_row, float *c, long c_row,
+                 long rows, long depth) {
+  if constexpr (R > 0) {
+    if (rows == R) return tile<R, W>(a, a_row, a_step, b, b_row, start, start_row, c, c_row, depth);
+    rest<R - 1, W>(a, a_row, a_step, b, b_row, start, start_row, c, c_row, rows, depth);
+  }
+}
 
 template <int W>
-inline void column(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long rows, long depth) {
+inline void column(const float *a, long a_row, long a_step, const float *b, long b_row, const float *start, long start_row, float *c, long c_row,
+                   long rows, long depth) {
+  constexpr int R = rows_of_tile(W);
+  const auto from = [&](long r) { return start ? start + r * start_row : start; };
   long r = 0;
-  for (; r + ROWS <= rows; r += ROWS) tile<ROWS, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
-  for (; r + 4 <= rows; r += 4) tile<4, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
-  for (; r < rows; ++r) tile<1, W>(a + r * a_row, a_row, a_step, b, b_row, c + r * c_row, c_row, depth);
+  for (; r + R <= rows; r += R) tile<R, W>(a + r * a_row, a_row, a_step, b, b_row, from(r), start_row, c + r * c_row, c_row, depth);
+  rest<R - 1, W>(a + r * a_row, a_row, a_step, b, b_row, from(r), start_row, c + r * c_row, c_row, rows - r, depth);
 }
 
 // c [rows, columns] = a b, columns a multiple of LANES; element (r, p) of a is a[r a_row + p a_step], so a may be a transpose.
 inline void product(const float *a, long a_row, long a_step, const float *b, long b_row, float *c, long c_row, long rows, long columns,
                     long depth) {
   long j = 0;
-  for (; j + 2 * LANES <= columns; j += 2 * LANES) column<2>(a, a_row, a_step, b + j, b_row, c + j, c_row, rows, depth);
-  for (; j < columns; j += LANES) column<1>(a, a_row, a_step, b + j, b_row, c + j, c_row, rows, depth);
+  for (; j + 2 * LANES <= columns; j += 2 * LANES) column<2>(a, a_row, a_step, b + j, b_row, nullptr, 0, c + j, c_row, rows, depth);
+  for (; j < columns; j += LANES) column<1>(a, a_row, a_step, b + j, b_row, nullptr, 0, c + j, c_row, rows, depth);
+}
+
+// Columns of a panel, and numbers of each that are summed before the next panel's turn: a panel's part then stays in the first cache.
+constexpr long PANEL = 3 * LANES, PART = 256;
+
+// The right side of a product, cut into panels of three vectors, the last of fewer and filled up with zeros.
+template <class F> inline void panels_of(long columns, const F &panel) {
+  for (long j = 0; j < columns; j += PANEL) panel(j, std::min(PANEL, padded(columns - j)));
+}
+
+void panels(const float *w, long row, long step, float *out, long columns, long depth) {
+  panels_of(columns, [&](long j, long width) {
+    const long real = std::min(width, columns - j);
+    if (step == 1)
+      turn(w + j * row, row, out, width, real, depth);
+    else
+      for (long p = 0; p < depth; ++p) std::memcpy(out + p * width, w + j + p * step, real * sizeof(float));
+    for (long p = 0; real < width && p < depth; ++p) std::fill(out + p * width + real, out + (p + 1) * width, 0.0f);
+    out += depth * width;
+  });
+}
+
+template <int W>
+inline void panel(const float *a, long a_row, long a_step, const float *b, const float *start, long start_row, float *c, long c_row, long rows,
+                  long depth) {
+  const long parts = (depth + PART - 1) / PART;
+  for (long i = 0; i < parts; ++i) {
+    const long from = depth * i / parts, to = depth * (i + 1) / parts;
+    column<W>(a + from * a_step, a_row, a_step, b + from * W * LANES, W * LANES, i == 0 ? start : c, i == 0 ? start_row : c_row, c, c_row, rows, to - from);
+  }
+}
+
+void multiply(const float *a, long a_row, long a_step, const float *b, const float *start, long start_row, float *c, long c_row, long rows,
+              long columns, long depth) {
+  panels_of(columns, [&](long j, long width) {
+    const auto one = [&](const float *a, const float *start, long start_row, float *c, long c_row, long rows) {
+      const auto of = width == PANEL ? panel<3> : width == 2 * LANES ? panel<2> : panel<1>;
+      of(a, a_row, a_step, b, start, start_row, c, c_row, rows, depth);
+    };
+    if (const long real = columns - j; real >= width)
+      one(a, start ? start + j : start, start_row, c + j, c_row, rows);
+    else {
+      // Fewer columns than whole vectors: beside, then copied.
+      constexpr long SOME = 8;
+      float made[SOME * PANEL], begin[SOME * PANEL] = {};
+      for (long r = 0; r < rows; r += SOME) {
+        const long some = std::min(SOME, rows - r);
+        for (long k = 0; start && k < some; ++k) std::memcpy(begin + k * width, start + (r + k) * start_row + j, real * sizeof(float));
+        one(a + r * a_row, begin, width, made, width, some);
+        for (long k = 0; k < some; ++k) std::memcpy(c + (r + k) * c_row + j, made + k * width, real * sizeof(float));
+      }
+    }
+    b += depth * width;
+  });
 }
 
 // Rows of a head, each padded with zeros to whole vectors.
@@ -284,13 +394,9 @@ inline void rows_of(const float *x, long row, float *out, long tokens, long head
   }
 }
 
-// The transpose [head, tokens], padded likewise; by strips of tokens whose rows stay in the first cache.
+// The transpose [head, tokens], padded likewise.
 inline void columns_of(const float *x, long row, float *out, long tokens, long head, long span) {
-  for (long t = 0; t < tokens; t += LANES) {
-    const long some = std::min(LANES, tokens - t);
-    for (long d = 0; d < head; ++d)
-      for (long i = 0; i < some; ++i) out[d * span + t + i] = x[(t + i) * row + d];
-  }
+  turn(x, row, out, span, tokens, head);
   for (long d = 0; d < head; ++d) std::fill(out + d * span + tokens, out + (d + 1) * span, 0.0f);
 }
 
@@ -436,5 +542,9 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       attention_scratch,
                                       conv3_weights,
                                       CONV3_OUTPUTS,
+                                      panels,
+                                      multiply,
+                                      turn,
+                                      PANEL,
                                       LANES};
 } // namespace pshim

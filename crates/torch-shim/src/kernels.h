@@ -49,6 +49,17 @@ struct Kernels {
   void (*conv3_weights)(const float *g, const float *x, float *dw, const Conv3Shape &conv, long tap, long from, long to, long first, long last);
   // Outputs that `conv3_weights` takes at a time.
   long conv3_outputs;
+  // The right side b [depth, columns] of products in the order in which `multiply` reads it, from w, whose element (p, j) lies at
+  // w[j row + p step], one of the two being 1; columns are filled up to whole vectors. Behind `panel` columns the next begin `panel` depth
+  // floats on.
+  void (*panels)(const float *w, long row, long step, float *out, long columns, long depth);
+  // c [rows, columns] = start + a b, no start where it is null; element (r, p) of a at a[r a_row + p a_step]. A number's sum does not depend on how rows and columns are
+  // shared out, nor on which of the factors is a.
+  void (*multiply)(const float *a, long a_row, long a_step, const float *b, const float *start, long start_row, float *c, long c_row, long rows,
+                   long columns, long depth);
+  // to [columns, rows] = from [rows, columns], transposed.
+  void (*turn)(const float *from, long from_row, float *to, long to_row, long rows, long columns);
+  long panel;
   // Floats of a vector.
   long lanes;
 };
