@@ -35,8 +35,31 @@ fn rows() -> Vec<Row> {
     let channels = (vec![1, MAPS[1]], single);
     let maps = vec![(vec![MAPS[0], MAPS[2], MAPS[2], MAPS[1]], half), channels.clone(), channels];
     let channel = MAPS[1];
+    let own = [
+        Row {
+            name: "linear layer",
+            inputs: [vec![b * t, d], vec![4 * d, d], vec![4 * d]].map(|size| (size, single)).into(),
+            fused: |x| took(shim::linear(&x[0], &x[1], &x[2])),
+            composed: |x| x[0].linear(&x[1], Some(&x[2])),
+        },
+        Row {
+            name: "layers of row 5's encoder",
+            inputs: [vec![256, 784], vec![512, 784], vec![512], vec![256, 512], vec![256], vec![64, 256], vec![64]]
+                .map(|size| (size, single))
+                .into(),
+            fused: |x| {
+                let layers = [[&x[1], &x[2]], [&x[3], &x[4]], [&x[5], &x[6]]];
+                took(shim::perceptron(&x[0], &layers, shim::Squash::Relu))
+            },
+            composed: |x| {
+                let h = x[0].linear(&x[1], Some(&x[2])).relu().linear(&x[3], Some(&x[4])).relu();
+                h.linear(&x[5], Some(&x[6]))
+            },
+        },
+    ];
+    let own = own.into_iter().filter(|_| shim::own_products());
     let convolution = [vec![MAPS[0], MAPS[2], MAPS[2], channel], vec![channel, 3, 3, channel], vec![channel]];
-    vec![
+    let all = [
         Row {
             name: "GELU, tanh form",
             inputs: vec![(vec![b, t, 4 * d], half)],
@@ -100,7 +123,8 @@ fn rows() -> Vec<Row> {
             fused: |x| took(shim::attention(&x[0], MIDDLE[2], false)),
             composed: |x| attention(&x[0], MIDDLE[2]),
         },
-    ]
+    ];
+    all.into_iter().chain(own).collect()
 }
 
 /// libtorch's own, on fused queries, keys and values `[B, T, 3 D]`.

@@ -173,7 +173,7 @@ impl Context<'_> {
             "data": self.data,
             "seed": seed,
             "share": self.share,
-            "numerics": pentimento_core::NUMERICS,
+            "numerics": pentimento_core::numerics(Kind::Float),
             "device": format!("{:?}", self.device),
         });
         let file = format!("base-{name}-{seed}-{}.safetensors", key(&identity));

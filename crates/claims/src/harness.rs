@@ -128,7 +128,7 @@ impl<'a> Case<'a> {
             "page": self.page(),
             "config": self.claim.config,
             "data": self.claim.data,
-            "numerics": pentimento_core::NUMERICS,
+            "numerics": pentimento_core::numerics(tch::Kind::Float),
             "device": format!("{device:?}"),
         })
     }
@@ -349,7 +349,7 @@ impl<'a> Case<'a> {
             diagnosis: self.recipe.diagnosis.clone(),
             plan: self.plan(),
             revision,
-            numerics: pentimento_core::NUMERICS,
+            numerics: pentimento_core::numerics(tch::Kind::Float),
             machine: pentimento_train::machine(),
             device: format!("{:?}", options.device).to_lowercase(),
             config: self.claim.config.clone(),

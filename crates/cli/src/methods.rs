@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Outcome {
 fn line(method: &Method, evidence: Option<&Evidence>) -> anyhow::Result<String> {
     let card = method.card()?;
     let status = evidence.map_or("not run", |e| e.verdict.words());
-    let old = evidence.is_some_and(|e| e.numerics != pentimento_core::NUMERICS);
+    let old = evidence.is_some_and(|e| !pentimento_core::is_current(e.numerics));
     let status = if old { format!("{status} (older numerics)") } else { status.into() };
     let gives = card.gives.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(format!("{:<24} {:<12} {:<26} {status:<16} {gives}", method.slug, card.arxiv, method.family))

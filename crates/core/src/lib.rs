@@ -51,11 +51,23 @@ pub use noise::{Draws, Noise, Stream};
 pub use params::{Param, Params, Role, Scope};
 
 /// A version of the arithmetic: raised whenever a change of layout, precision or order of operations moves results.
-/// Checkpoints and evidence carry it. This is that of single precision, in which all evidence is made.
+/// Checkpoints and evidence carry it. This is that of single precision with libtorch's products.
 pub const NUMERICS: u32 = 4;
 
-/// The version of the arithmetic of products in a kind; those in bfloat16 are counted apart, as what moves them often leaves single
-/// precision as it was.
+/// Single precision with products of our own, on processors where those are the faster ones.
+const OWN_PRODUCTS: u32 = 6;
+
+/// The version of the arithmetic of products in a kind on this processor; those in bfloat16 are counted apart, as what moves them often
+/// leaves single precision as it was.
 pub fn numerics(products: tch::Kind) -> u32 {
-    if products == tch::Kind::BFloat16 { 5 } else { NUMERICS }
+    match products {
+        tch::Kind::BFloat16 => 5,
+        _ if pentimento_torch_shim::own_products() => OWN_PRODUCTS,
+        _ => NUMERICS,
+    }
+}
+
+/// Whether this version of the program computes so in single precision, on one processor or another.
+pub fn is_current(numerics: u32) -> bool {
+    [NUMERICS, OWN_PRODUCTS].contains(&numerics)
 }

@@ -2,6 +2,7 @@
 
 use crate::layers::{Init, Linear};
 use pentimento_core::Scope;
+use pentimento_torch_shim as shim;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -51,6 +52,15 @@ impl Mlp {
     /// - `x`: `[B, first width]`
     /// - returns: `[B, last width]`
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        let layers: Vec<_> = self.layers.iter().map(Linear::parts).collect();
+        let squash = match self.activation {
+            Activation::Relu => Some(shim::Squash::Relu),
+            Activation::Tanh => Some(shim::Squash::Tanh),
+            Activation::Silu => None,
+        };
+        if let Some(y) = squash.and_then(|f| shim::perceptron(x, &layers, f)) {
+            return y;
+        }
         let mut h = x.shallow_clone();
         for (i, layer) in self.layers.iter().enumerate() {
             h = if i == 0 { layer.forward(&h) } else { layer.forward(&self.activation.apply(&h)) };

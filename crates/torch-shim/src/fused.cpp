@@ -247,6 +247,114 @@ struct Linear : torch::autograd::Function<Linear> {
   }
 };
 
+// Linear layers one after another with a function between them, whose slope is that of its result: a few rows pass all of them on one thread,
+// there and back, and threads meet once a pass instead of once a layer.
+struct Perceptron : torch::autograd::Function<Perceptron> {
+  enum Squash : int64_t { RELU, TANH };
+  // Rows that pass together, and outputs whose slopes are taken together.
+  static constexpr int64_t ROWS = 32, OUTPUTS = 32;
+  // `v`: x [N, D], then weights [H, D] and bias [H] of every layer.
+  static Tensor plain(const variable_list &v, int64_t squash) {
+    auto h = at::linear(v[0], v[1], v[2]);
+    for (size_t i = 3; i < v.size(); i += 2) h = at::linear(squash == RELU ? at::relu(h) : at::tanh(h), v[i], v[i + 1]);
+    return h;
+  }
+  // Layer by layer [N, H], the last what comes out; where nothing learns, the last alone.
+  static variable_list run(const Tensor &x, at::TensorList layers, int64_t squash, bool keep) {
+    const auto n = x.size(0);
+    const auto depth = layers.size() / 2;
+    std::vector<Panels> panels;
+    variable_list made(depth);
+    for (size_t i = 0; i < depth; ++i) {
+      panels.push_back(Panels::of_rows(layers[2 * i]));
+      if (keep || i + 1 == depth) made[i] = at::empty({n, panels[i].columns}, x.options());
+    }
+    pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
+      const at::AutoDispatchBelowADInplaceOrView unrecorded;
+      auto h = x.narrow(0, a, b - a);
+      for (size_t i = 0; i < depth; ++i) {
+        if (i > 0) squash == RELU ? h.relu_() : h.tanh_();
+        const auto next = made[i].defined() ? made[i].narrow(0, a, b - a) : at::empty({b - a, panels[i].columns}, x.options());
+        multiply_many(h, panels[i], &layers[2 * i + 1], next);
+        h = next;
+      }
+    });
+    return made;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, at::TensorList layers, int64_t squash) {
+    const auto made = run(x, layers, squash, true);
+    variable_list saved{x};
+    saved.insert(saved.end(), layers.begin(), layers.end());
+    saved.insert(saved.end(), made.begin(), made.end() - 1);
+    ctx->save_for_backward(saved);
+    ctx->saved_data["squash"] = squash;
+    return made.back();
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto squash = ctx->saved_data["squash"].toInt();
+    const size_t depth = saved.size() / 3;
+    const variable_list all(saved.begin(), saved.begin() + 1 + 2 * depth);
+    if (at::GradMode::is_enabled()) {
+      auto slopes = again([&](const variable_list &v) { return plain(v, squash); }, all, grads[0]);
+      slopes.emplace_back();
+      return slopes;
+    }
+    const auto x = saved[0], g = grads[0].contiguous();
+    const auto n = x.size(0);
+    const auto weights = [&](size_t i) { return saved[1 + 2 * i]; };
+    // What entered layer i.
+    const auto entered = [&](size_t i) { return i == 0 ? x : saved[2 * depth + i]; };
+    // Slopes of what every layer made, before the function; x counts as made by a layer before the first.
+    variable_list slopes(depth);
+    std::vector<std::optional<Panels>> panels(depth);
+    slopes.back() = g;
+    for (size_t i = depth; i-- > 0;) {
+      if (i > 0) slopes[i - 1] = at::empty_like(entered(i));
+      if (i > 0 || ctx->needs_input_grad(0)) panels[i] = Panels::of_columns(weights(i));
+    }
+    auto dx = ctx->needs_input_grad(0) ? at::empty_like(x) : Tensor();
+    pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
+      const at::AutoDispatchBelowADInplaceOrView unrecorded;
+      const auto part = [&](const Tensor &t) { return t.narrow(0, a, b - a); };
+      for (size_t i = depth; i-- > 0;) {
+        if (!panels[i]) continue;
+        auto slope = part(i > 0 ? slopes[i - 1] : dx);
+        multiply_many(part(slopes[i]), *panels[i], nullptr, slope);
+        if (i > 0 && squash == RELU) at::threshold_backward_out(slope, slope, part(entered(i)), 0);
+        if (i > 0 && squash == TANH) at::tanh_backward_out(slope, slope, part(entered(i)));
+      }
+    });
+    variable_list made{dx};
+    struct Task {
+      size_t layer;
+      int64_t from, to;
+    };
+    std::vector<Task> tasks;
+    for (size_t i = 0; i < depth; ++i) {
+      const auto wanted = [&](size_t k) { return ctx->needs_input_grad(1 + 2 * i + k); };
+      made.push_back(wanted(0) ? at::empty_like(weights(i)) : Tensor());
+      made.push_back(wanted(1) ? at::empty({weights(i).size(0)}, x.options()) : Tensor());
+      panels[i] = wanted(0) ? std::optional(Panels::of_columns(entered(i))) : std::nullopt;
+      const auto outputs = weights(i).size(0);
+      for (int64_t from = 0; (wanted(0) || wanted(1)) && from < outputs; from += OUTPUTS) tasks.push_back({i, from, std::min(from + OUTPUTS, outputs)});
+    }
+    made.emplace_back();
+    const int64_t count = tasks.size();
+    pshim::in_turns(count, count, [&](int64_t a, int64_t) {
+      const auto [i, from, to] = tasks[a];
+      const auto rows = to - from, outputs = weights(i).size(0);
+      std::vector<float> turned(rows * n);
+      kernels().turn(in(slopes[i]) + from, outputs, turned.data(), n, n, rows);
+      if (const auto &dw = made[1 + 2 * i]; dw.defined())
+        kernels().multiply(turned.data(), n, 1, in(panels[i]->laid), nullptr, 0, out(dw) + from * dw.size(1), dw.size(1), rows, dw.size(1), n);
+      if (const auto &db = made[2 + 2 * i]; db.defined())
+        for (int64_t r = 0; r < rows; ++r) out(db)[from + r] = kernels().sum(turned.data() + r * n, n);
+    });
+    return made;
+  }
+};
+
 // Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
 // sums as a layer at a time.
 struct Mlp : torch::autograd::Function<Mlp> {
@@ -660,6 +768,21 @@ int pshim_linear(at::Tensor *x, at::Tensor *w, at::Tensor *b, at::Tensor **y) {
     shape.back() = w->size(0);
     const auto rows = x->reshape({-1, w->size(1)}).contiguous();
     *y = new Tensor((learns({x, w, b}) ? Linear::apply(rows, *w, *b) : Linear::run(rows, *w, *b)).view(shape));
+  });
+}
+
+int pshim_perceptron_takes() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
+
+int pshim_perceptron(at::Tensor *x, at::Tensor *const *layers, size_t n, int64_t squash, at::Tensor **y) {
+  return guarded([&] {
+    variable_list all;
+    bool learning = learns({x});
+    for (size_t i = 0; i < n; ++i) {
+      all.push_back(*layers[i]);
+      learning = learning || learns({layers[i]});
+    }
+    const auto rows = x->contiguous();
+    *y = new Tensor(learning ? Perceptron::apply(rows, at::TensorList(all), squash) : Perceptron::run(rows, all, squash, false).back());
   });
 }
 

@@ -22,6 +22,14 @@ unsafe extern "C" {
         bias: *mut C_tensor,
         y: *mut *mut C_tensor,
     ) -> c_int;
+    fn pshim_perceptron_takes() -> c_int;
+    fn pshim_perceptron(
+        x: *mut C_tensor,
+        layers: *const *mut C_tensor,
+        n: usize,
+        squash: i64,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
     fn pshim_mlp_takes(rows: i64, width: i64) -> c_int;
     fn pshim_mlp(
         x: *mut C_tensor,
@@ -83,7 +91,7 @@ const MANY_ROWS: i64 = 256;
 /// Whether products in f32 are better left to our own kernel than to libtorch's. That is so on processors with AVX2 that are not Intel's:
 /// MKL orders a side anew for every product, which takes a tenth of the time where some hundred rows pass, and its kernels for other
 /// makers' processors reach no higher rate than ours. On Intel's MKL is at home.
-fn own_products() -> bool {
+pub fn own_products() -> bool {
     // SAFETY: reads what the processor is.
     unsafe { pshim_own_products() != 0 }
 }
@@ -117,6 +125,39 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
 
 fn rows_of(x: &Tensor) -> i64 {
     x.size().split_last().map_or(0, |(_, rows)| rows.iter().product())
+}
+
+/// The function between two layers of a [`perceptron`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squash {
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// Rows below which laying out the weights costs more than it spares.
+const FEW_ROWS: i64 = 64;
+
+/// Linear layers in f32 one after another with a function between them, over at least 64 rows, by products of our own where those are the
+/// faster ones: some rows pass all layers on one thread, there and back, while what they are lies in its cache.
+///
+/// # Shapes
+/// - `x`: `[N, D]`; `layers`: weights `[H, D]` and bias `[H]` of each
+/// - returns: `[N, H]` of the last
+pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option<Tensor> {
+    // SAFETY: reads what the processor is, and a thread-local flag.
+    let wanted = unsafe { pshim_perceptron_takes() } != 0 && x.dim() == 2 && x.size()[0] >= FEW_ROWS;
+    let ours = |[w, b]: &[&Tensor; 2]| is_layer(w, b) && takes(&[w, b]);
+    let chained = layers.windows(2).all(|l| l[1][0].size().last() == l[0][1].size().first());
+    let fits = wanted && chained && layers.first().is_some_and(|l| reads(l[0], x)) && layers.iter().all(ours) && takes(&[x]);
+    let p: Vec<_> = layers.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
+    let squash = match squash {
+        Squash::Relu => 0,
+        Squash::Tanh => 1,
+    };
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    fits.then(|| made(|y| unsafe { pshim_perceptron(x.as_ptr().cast_mut(), p.as_ptr(), p.len(), squash, y) }))
 }
 
 /// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, of any of which its threads may
@@ -380,6 +421,44 @@ mod tests {
             linear(&leaf(&[300, 4], 1.0), &leaf(&[4, 3], 1.0).tr(), &b).is_none(),
             "weights that do not lie row by row"
         );
+    }
+
+    #[test]
+    fn layers_that_rows_pass_at_once_equal_libtorchs_with_two_derivatives() {
+        for squash in [Squash::Relu, Squash::Tanh] {
+            for widths in [&[9, 5][..], &[20, 57, 3], &[8, 300, 33, 24]] {
+                let mut inputs = vec![leaf(&[71, widths[0]], 0.7)];
+                for (i, w) in widths.windows(2).enumerate() {
+                    inputs.push((leaf(&[w[1], w[0]], 1.3 + 0.1 * i as f64) * 0.2).detach().set_requires_grad(true));
+                    inputs.push(leaf(&[w[1]], 2.1 + 0.1 * i as f64));
+                }
+                let layers = |v: &[Tensor]| -> Tensor {
+                    v[1..].chunks(2).enumerate().fold(v[0].shallow_clone(), |h, (i, l)| {
+                        let h = match (i, squash) {
+                            (0, _) => h,
+                            (_, Squash::Relu) => h.relu(),
+                            (_, Squash::Tanh) => h.tanh(),
+                        };
+                        h.linear(&l[0], Some(&l[1]))
+                    })
+                };
+                let parts = |v: &[Tensor]| -> Option<Tensor> {
+                    let parts: Vec<[&Tensor; 2]> = v[1..].chunks(2).map(|l| [&l[0], &l[1]]).collect();
+                    perceptron(&v[0], &parts, squash)
+                };
+                assert_eq!(parts(&inputs).is_some(), own_products());
+                agree(&format!("{squash:?} {widths:?}"), &inputs, &|v| parts(v).unwrap_or_else(|| layers(v)), &layers);
+                // Each slope alone is what it is beside the others.
+                let Some(y) = parts(&inputs) else { continue };
+                let slope = |of: &[&Tensor]| Tensor::run_backward(&[y.square().sum(Kind::Float)], of, true, false);
+                let all: Vec<&Tensor> = inputs.iter().collect();
+                for (x, beside) in inputs.iter().zip(slope(&all)) {
+                    assert_eq!(slope(&[x])[0], beside);
+                }
+                inputs[0] = inputs[0].narrow(0, 0, 63);
+                assert!(parts(&inputs).is_none(), "few rows");
+            }
+        }
     }
 
     #[test]

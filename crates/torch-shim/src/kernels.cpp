@@ -341,15 +341,26 @@ template <class F> inline void panels_of(long columns, const F &panel) {
 }
 
 void panels(const float *w, long row, long step, float *out, long columns, long depth) {
-  panels_of(columns, [&](long j, long width) {
-    const long real = std::min(width, columns - j);
-    if (step == 1)
-      turn(w + j * row, row, out, width, real, depth);
-    else
-      for (long p = 0; p < depth; ++p) std::memcpy(out + p * width, w + j + p * step, real * sizeof(float));
-    for (long p = 0; real < width && p < depth; ++p) std::fill(out + p * width + real, out + (p + 1) * width, 0.0f);
-    out += depth * width;
-  });
+  if (step == 1) {
+    panels_of(columns, [&](long j, long width) { turn(w + j * row, row, out + j * depth, width, std::min(width, columns - j), depth); });
+  } else {
+    // A few lines of w at a time, each read from end to end.
+    for (long p = 0; p < depth; p += 4)
+      for (long j = 0; j < columns; j += PANEL) {
+        const long width = std::min(PANEL, padded(columns - j)), last = std::min(p + 4, depth);
+        for (long q = p; q < last; ++q) {
+          const float *from = w + j + q * step;
+          float *to = out + j * depth + q * width;
+          if (columns - j >= PANEL)
+            for (int v = 0; v < 3; ++v) store(to + v * LANES, load(from + v * LANES));
+          else
+            std::copy(from, from + columns - j, to);
+        }
+      }
+  }
+  const long whole = columns / LANES * LANES, first = whole / PANEL * PANEL, width = padded(columns - first);
+  for (long p = 0; columns > whole && p < depth; ++p)
+    std::fill(out + first * depth + p * width + columns - first, out + first * depth + (p + 1) * width, 0.0f);
 }
 
 template <int W>
@@ -468,6 +479,13 @@ void attention_backward(const float *g, long g_row, const float *q, const float 
   write(dk);
 }
 
+float sum(const float *x, long n) {
+  float all = 0.0f;
+#pragma omp simd reduction(+ : all)
+  for (long i = 0; i < n; ++i) all += x[i];
+  return all;
+}
+
 using pshim::Conv3Shape;
 
 // Outputs whose slopes by three taps of one vector of inputs fill the registers.
@@ -545,6 +563,7 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       panels,
                                       multiply,
                                       turn,
+                                      sum,
                                       PANEL,
                                       LANES};
 } // namespace pshim

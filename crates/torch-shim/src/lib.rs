@@ -16,7 +16,9 @@
 mod fused;
 mod shares;
 
-pub use fused::{Frozen, adaln, attention, conv3, gated, gelu_tanh, group_norm, linear, mlp_gelu};
+pub use fused::{
+    Frozen, Squash, adaln, attention, conv3, gated, gelu_tanh, group_norm, linear, mlp_gelu, own_products, perceptron,
+};
 pub use shares::{Shared, by_samples};
 
 use std::ffi::{CStr, c_char, c_int};

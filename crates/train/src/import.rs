@@ -182,7 +182,7 @@ fn recipe(
 fn meta(recipe: &Recipe, signature: Signature, from: &Path) -> Meta {
     Meta {
         format_version: checkpoint::FORMAT_VERSION,
-        numerics: pentimento_core::NUMERICS,
+        numerics: pentimento_core::numerics(tch::Kind::Float),
         images: 0,
         step: 0,
         recipe: json!(recipe),

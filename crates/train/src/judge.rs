@@ -183,7 +183,7 @@ impl Judge {
         let params = Params::new(plan.device, plan.recipe.seed ^ 0x4A55_4447);
         let cnn = config.build(&params.root(), plan.signature.input)?;
         let this = Self { cnn, params, factors };
-        let key = format!("{} {table:?} {}", own.fingerprint(), pentimento_core::NUMERICS);
+        let key = format!("{} {table:?} {}", own.fingerprint(), pentimento_core::numerics(Kind::Float));
         let path = plan.outdir.join("judge.safetensors");
         if this.restore(&path, &key) {
             return Ok(this);

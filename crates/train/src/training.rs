@@ -159,7 +159,7 @@ impl Job {
         changes(&m.machine, &here).iter().for_each(|sentence| monitor.say(sentence));
         let same_products = m.machine.get("products").is_none_or(|kind| *kind == here["products"]);
         if same_products && m.numerics != pentimento_core::numerics(self.table.precision.kind(self.device)) {
-            monitor.say("an older version of the arithmetic began this run: the last bits will differ");
+            monitor.say("another version of the arithmetic began this run: the last bits will differ");
         }
         if self.table.images <= m.images {
             return Ok(Kept::whole(m.images));
