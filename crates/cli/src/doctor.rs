@@ -16,7 +16,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let config = shim::show_config();
     let mut found: Vec<(&str, String)> = Vec::new();
-    found.push(("pentimento", format!("{} (numerics {})", env!("CARGO_PKG_VERSION"), pentimento_core::numerics(tch::Kind::Float))));
+    found.push((
+        "pentimento",
+        format!("{} (numerics {})", env!("CARGO_PKG_VERSION"), pentimento_core::numerics(tch::Kind::Float)),
+    ));
     found.push(("libtorch", "2.11.0".into()));
     found.push((
         "libtorch file",

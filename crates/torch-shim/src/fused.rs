@@ -150,7 +150,8 @@ pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option
     let wanted = unsafe { pshim_perceptron_takes() } != 0 && x.dim() == 2 && x.size()[0] >= FEW_ROWS;
     let ours = |[w, b]: &[&Tensor; 2]| is_layer(w, b) && takes(&[w, b]);
     let chained = layers.windows(2).all(|l| l[1][0].size().last() == l[0][1].size().first());
-    let fits = wanted && chained && layers.first().is_some_and(|l| reads(l[0], x)) && layers.iter().all(ours) && takes(&[x]);
+    let fits =
+        wanted && chained && layers.first().is_some_and(|l| reads(l[0], x)) && layers.iter().all(ours) && takes(&[x]);
     let p: Vec<_> = layers.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
     let squash = match squash {
         Squash::Relu => 0,
