@@ -26,13 +26,14 @@ fn main() {
         .include(libtorch.join("include/torch/csrc/api/include"))
         .file("src/shim.cpp")
         .file("src/fused.cpp")
+        .file("src/products.cpp")
         .flag("-fopenmp")
         .opt_level(2);
     if x86 {
         shim.define("PSHIM_X86", None);
     }
     shim.compile("pentimento_torch_shim");
-    for file in ["guard.h", "turns.h", "kernels.h", "kernels.cpp", "fused.cpp"] {
+    for file in ["guard.h", "turns.h", "kernels.h", "kernels.cpp", "layers.h", "fused.cpp", "products.cpp"] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     // libtorch's own OpenMP, on whose threads the fused layers run.

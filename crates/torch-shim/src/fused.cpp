@@ -1,48 +1,16 @@
 // Fused layers on the CPU, each with its own backward pass. Arithmetic is f32; bf16 is widened and rounded in the cache, on the way in and
 // out. A second derivative runs through libtorch's own operations.
-#include "guard.h"
-#include "kernels.h"
-#include "turns.h"
-#include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
+#include "layers.h"
 
 #include <array>
 #include <cmath>
-#include <functional>
-#include <optional>
 
 namespace pshim {
 const float EXPONENT_BOUND = 87.0f;
 }
 
 namespace {
-using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-const pshim::Kernels &kernels() {
-  static const pshim::Kernels &chosen = [&]() -> const pshim::Kernels & {
-#ifdef PSHIM_X86
-    const std::string have = at::get_cpu_capability();
-    if (have.rfind("AVX512", 0) == 0) return pshim::kernels_avx512;
-    if (have.rfind("AVX2", 0) == 0) return pshim::kernels_avx2;
-#endif
-    return pshim::kernels_plain;
-  }();
-  return chosen;
-}
-
-const float *in(const Tensor &t) { return t.const_data_ptr<float>(); }
-float *out(const Tensor &t) { return t.mutable_data_ptr<float>(); }
-
-// Below this many floats a thread costs more than it saves.
-constexpr int64_t GRAIN = 16384;
-
-void each(int64_t n, int64_t floats, const std::function<void(int64_t, int64_t)> &work) {
-  const auto t = pshim::threads(), grains = std::max<int64_t>(1, n * floats / GRAIN);
-  pshim::in_turns(n, std::min({n, grains, t == 1 ? 1 : 8 * t}), work);
-}
+using namespace pshim;
 
 bool half(const Tensor &t) { return t.scalar_type() == at::kBFloat16; }
 unsigned short *bits(const Tensor &t) { return static_cast<unsigned short *>(t.data_ptr()); }
@@ -101,12 +69,6 @@ constexpr int64_t STRIP = 4096;
 // Rows of `width` that make up a strip.
 int64_t strip(int64_t width) { return std::max<int64_t>(1, STRIP / width); }
 
-// Gradients that can be differentiated again: the plain form on the saved inputs, under autograd.
-template <class F> variable_list again(F plain, const variable_list &inputs, const Tensor &g) {
-  at::AutoGradMode on(true);
-  return torch::autograd::grad({plain(inputs)}, inputs, {g}, /*retain_graph=*/true, /*create_graph=*/true, /*allow_unused=*/true);
-}
-
 // Rows of D numbers that may lie any distance apart, one a sample: [B, 1, D] or [B, D].
 Tensor vectors(const Tensor &t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
 
@@ -143,271 +105,6 @@ struct Gelu : torch::autograd::Function<Gelu> {
       }
     });
     return {dx};
-  }
-};
-
-// Whether products in f32 are better left to our own kernel than to MKL: on processors of other makers than MKL's, with vectors to speak of.
-bool own_products() {
-#ifdef PSHIM_X86
-  static const bool own = [] {
-    __builtin_cpu_init();
-    return kernels().lanes >= 8 && !__builtin_cpu_is("intel");
-  }();
-  return own;
-#else
-  return false;
-#endif
-}
-
-// The right side of products in the order in which our own kernel reads it.
-struct Panels {
-  Tensor laid;
-  int64_t columns, depth;
-  // Laid before.
-  Panels(const Tensor &laid, int64_t columns, int64_t depth) : laid(laid), columns(columns), depth(depth) {}
-  // Column j of the right side is row j of the matrix.
-  static Panels of_rows(const Tensor &w) { return Panels(w, w.size(0), w.size(1), w.size(1), 1); }
-  // The right side is the matrix.
-  static Panels of_columns(const Tensor &w) { return Panels(w, w.size(1), w.size(0), 1, w.size(1)); }
-
-private:
-  Panels(const Tensor &w, int64_t columns, int64_t depth, int64_t row, int64_t step) : columns(columns), depth(depth) {
-    const auto lanes = kernels().lanes, panel = kernels().panel;
-    laid = at::empty({(columns + lanes - 1) / lanes * lanes * depth}, w.options());
-    each((columns + panel - 1) / panel, panel * depth, [&](int64_t a, int64_t b) {
-      kernels().panels(in(w) + a * panel * row, row, step, out(laid) + a * panel * depth, std::min(b * panel, columns) - a * panel, depth);
-    });
-  }
-};
-
-// y [N, H] = start + x [N, D] w, w laid out once: for many rows.
-void multiply_many(const Tensor &x, const Panels &w, const Tensor *start, const Tensor &y) {
-  // Numbers of x that all panels meet while they lie in the second cache.
-  constexpr int64_t SOME = 1 << 16, FEWEST = 48;
-  const auto n = x.size(0), columns = w.columns, depth = w.depth;
-  pshim::in_turns(n, pshim::pieces(n, std::max(FEWEST, SOME / depth)), [&](int64_t a, int64_t b) {
-    kernels().multiply(in(x) + a * depth, depth, 1, in(w.laid), start ? in(*start) : nullptr, 0, out(y) + a * columns, columns, b - a, columns,
-                       depth);
-  });
-}
-
-// y [N, H] = x [N, D] w^T + bias for few rows, which are laid out instead of the weights [H, D]: the transposed product, turned while it lies in
-// the first cache. The same sums.
-void linear_few(const Tensor &x, const Tensor &w, const Tensor &bias, const Tensor &y) {
-  constexpr int64_t SOME = 4096, FEWEST = 16;
-  const auto n = x.size(0), width = w.size(0), depth = w.size(1);
-  const auto rows = Panels::of_rows(x);
-  pshim::in_turns(width, pshim::pieces(width, std::max(FEWEST, SOME / n)), [&](int64_t a, int64_t b) {
-    const auto lines = b - a;
-    std::vector<float> made(lines * n);
-    for (int64_t i = 0; i < lines; ++i) std::fill_n(made.data() + i * n, n, in(bias)[a + i]);
-    kernels().multiply(in(w) + a * depth, depth, 1, in(rows.laid), made.data(), n, made.data(), n, lines, n, depth);
-    kernels().turn(made.data(), n, out(y) + a, width, lines, n);
-  });
-}
-
-// The right side of a product of many rows, for our own kernel or for libtorch's.
-struct Right {
-  Tensor matrix;
-  std::optional<Panels> panels;
-  // Of x w^T, for weights w of a linear layer.
-  static Right of_layer(const Tensor &w) { return {w.t(), own_products() ? std::optional(Panels::of_rows(w)) : std::nullopt}; }
-  // Of g w, the slope of its input.
-  static Right of_slope(const Tensor &w) { return {w, own_products() ? std::optional(Panels::of_columns(w)) : std::nullopt}; }
-  // y = x times this, plus the bias if there is one.
-  void to(Tensor y, const Tensor &x, const Tensor *bias = nullptr) const {
-    if (panels)
-      multiply_many(x, *panels, bias, y);
-    else if (bias)
-      at::addmm_out(y, *bias, x, matrix);
-    else
-      at::mm_out(y, x, matrix);
-  }
-};
-
-// A linear layer over many rows.
-struct Linear : torch::autograd::Function<Linear> {
-  static Tensor plain(const variable_list &v) { return at::linear(v[0], v[1], v[2]); }
-  static Tensor run(const Tensor &x, const Tensor &w, const Tensor &b) {
-    auto y = at::empty({x.size(0), w.size(0)}, x.options());
-    Right::of_layer(w).to(y, x, &b);
-    return y;
-  }
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w, const Tensor &b) {
-    ctx->save_for_backward({x, w, b});
-    return run(x, w, b);
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, saved, grads[0]);
-    const auto g = grads[0].contiguous(), x = saved[0], w = saved[1];
-    Tensor dx;
-    if (ctx->needs_input_grad(0)) Right::of_slope(w).to(dx = at::empty_like(x), g);
-    return {dx, ctx->needs_input_grad(1) ? at::mm(g.t(), x) : Tensor(), ctx->needs_input_grad(2) ? g.sum(0) : Tensor()};
-  }
-};
-
-// Linear layers one after another with a function between them, whose slope is that of its result: a few rows pass all of them on one thread,
-// there and back, and threads meet once a pass instead of once a layer.
-struct Perceptron : torch::autograd::Function<Perceptron> {
-  enum Squash : int64_t { RELU, TANH };
-  // Rows that pass together, and outputs whose slopes are taken together.
-  static constexpr int64_t ROWS = 32, OUTPUTS = 32;
-  // `v`: x [N, D], then weights [H, D] and bias [H] of every layer.
-  static Tensor plain(const variable_list &v, int64_t squash) {
-    auto h = at::linear(v[0], v[1], v[2]);
-    for (size_t i = 3; i < v.size(); i += 2) h = at::linear(squash == RELU ? at::relu(h) : at::tanh(h), v[i], v[i + 1]);
-    return h;
-  }
-  // Layer by layer [N, H], the last what comes out; where nothing learns, the last alone.
-  static variable_list run(const Tensor &x, at::TensorList layers, int64_t squash, bool keep) {
-    const auto n = x.size(0);
-    const auto depth = layers.size() / 2;
-    std::vector<Panels> panels;
-    variable_list made(depth);
-    for (size_t i = 0; i < depth; ++i) {
-      panels.push_back(Panels::of_rows(layers[2 * i]));
-      if (keep || i + 1 == depth) made[i] = at::empty({n, panels[i].columns}, x.options());
-    }
-    pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
-      const at::AutoDispatchBelowADInplaceOrView unrecorded;
-      auto h = x.narrow(0, a, b - a);
-      for (size_t i = 0; i < depth; ++i) {
-        if (i > 0) squash == RELU ? h.relu_() : h.tanh_();
-        const auto next = made[i].defined() ? made[i].narrow(0, a, b - a) : at::empty({b - a, panels[i].columns}, x.options());
-        multiply_many(h, panels[i], &layers[2 * i + 1], next);
-        h = next;
-      }
-    });
-    return made;
-  }
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, at::TensorList layers, int64_t squash) {
-    const auto made = run(x, layers, squash, true);
-    variable_list saved{x};
-    saved.insert(saved.end(), layers.begin(), layers.end());
-    saved.insert(saved.end(), made.begin(), made.end() - 1);
-    ctx->save_for_backward(saved);
-    ctx->saved_data["squash"] = squash;
-    return made.back();
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const auto squash = ctx->saved_data["squash"].toInt();
-    const size_t depth = saved.size() / 3;
-    const variable_list all(saved.begin(), saved.begin() + 1 + 2 * depth);
-    if (at::GradMode::is_enabled()) {
-      auto slopes = again([&](const variable_list &v) { return plain(v, squash); }, all, grads[0]);
-      slopes.emplace_back();
-      return slopes;
-    }
-    const auto x = saved[0], g = grads[0].contiguous();
-    const auto n = x.size(0);
-    const auto weights = [&](size_t i) { return saved[1 + 2 * i]; };
-    // What entered layer i.
-    const auto entered = [&](size_t i) { return i == 0 ? x : saved[2 * depth + i]; };
-    // Slopes of what every layer made, before the function; x counts as made by a layer before the first.
-    variable_list slopes(depth);
-    std::vector<std::optional<Panels>> panels(depth);
-    slopes.back() = g;
-    for (size_t i = depth; i-- > 0;) {
-      if (i > 0) slopes[i - 1] = at::empty_like(entered(i));
-      if (i > 0 || ctx->needs_input_grad(0)) panels[i] = Panels::of_columns(weights(i));
-    }
-    auto dx = ctx->needs_input_grad(0) ? at::empty_like(x) : Tensor();
-    pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
-      const at::AutoDispatchBelowADInplaceOrView unrecorded;
-      const auto part = [&](const Tensor &t) { return t.narrow(0, a, b - a); };
-      for (size_t i = depth; i-- > 0;) {
-        if (!panels[i]) continue;
-        auto slope = part(i > 0 ? slopes[i - 1] : dx);
-        multiply_many(part(slopes[i]), *panels[i], nullptr, slope);
-        if (i > 0 && squash == RELU) at::threshold_backward_out(slope, slope, part(entered(i)), 0);
-        if (i > 0 && squash == TANH) at::tanh_backward_out(slope, slope, part(entered(i)));
-      }
-    });
-    variable_list made{dx};
-    struct Task {
-      size_t layer;
-      int64_t from, to;
-    };
-    std::vector<Task> tasks;
-    for (size_t i = 0; i < depth; ++i) {
-      const auto wanted = [&](size_t k) { return ctx->needs_input_grad(1 + 2 * i + k); };
-      made.push_back(wanted(0) ? at::empty_like(weights(i)) : Tensor());
-      made.push_back(wanted(1) ? at::empty({weights(i).size(0)}, x.options()) : Tensor());
-      panels[i] = wanted(0) ? std::optional(Panels::of_columns(entered(i))) : std::nullopt;
-      const auto outputs = weights(i).size(0);
-      for (int64_t from = 0; (wanted(0) || wanted(1)) && from < outputs; from += OUTPUTS) tasks.push_back({i, from, std::min(from + OUTPUTS, outputs)});
-    }
-    made.emplace_back();
-    const int64_t count = tasks.size();
-    pshim::in_turns(count, count, [&](int64_t a, int64_t) {
-      const auto [i, from, to] = tasks[a];
-      const auto rows = to - from, outputs = weights(i).size(0);
-      std::vector<float> turned(rows * n);
-      kernels().turn(in(slopes[i]) + from, outputs, turned.data(), n, n, rows);
-      if (const auto &dw = made[1 + 2 * i]; dw.defined())
-        kernels().multiply(turned.data(), n, 1, in(panels[i]->laid), nullptr, 0, out(dw) + from * dw.size(1), dw.size(1), rows, dw.size(1), n);
-      if (const auto &db = made[2 + 2 * i]; db.defined())
-        for (int64_t r = 0; r < rows; ++r) out(db)[from + r] = kernels().sum(turned.data() + r * n, n);
-    });
-    return made;
-  }
-};
-
-// Two linear layers with a GELU between them, a few rows at a time: what one hands to the next stays in the cache. The same products and
-// sums as a layer at a time.
-struct Mlp : torch::autograd::Function<Mlp> {
-  // Rows at a time, and the fewest that are worth a thread. Wide weights are read anew for every share, so shares grow with them.
-  static int64_t some(int64_t width) { return std::max<int64_t>(256, width); }
-  static constexpr int64_t FEWEST = 128;
-  // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
-  static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
-  template <class F> static void rows(int64_t n, int64_t width, F work) {
-    pshim::in_turns(n, pshim::pieces(n, some(width)), [&](int64_t a, int64_t b) {
-      const at::AutoDispatchBelowADInplaceOrView unrecorded;
-      work([&](const Tensor &t) { return t.narrow(0, a, b - a); });
-    });
-  }
-  // `keep`: what the first layer made before and after its GELU, for the way back; without it, of a few rows and for a moment.
-  static Tensor run(const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2, variable_list *keep) {
-    const auto n = x.size(0), hidden = w1.size(0);
-    auto y = at::empty({n, w2.size(0)}, x.options());
-    if (keep) *keep = {at::empty({n, hidden}, x.options()), at::empty({n, hidden}, x.options())};
-    const auto first = Right::of_layer(w1), second = Right::of_layer(w2);
-    rows(n, x.size(1), [&](auto part) {
-      const auto from = part(x);
-      auto before = keep ? part((*keep)[0]) : at::empty({from.size(0), hidden}, x.options());
-      auto after = keep ? part((*keep)[1]) : before;
-      first.to(before, from, &b1);
-      kernels().gelu(in(before), out(after), before.numel());
-      second.to(part(y), after, &b2);
-    });
-    return y;
-  }
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2) {
-    variable_list kept;
-    auto y = run(x, w1, b1, w2, b2, &kept);
-    ctx->save_for_backward({x, w1, b1, w2, b2, kept[0], kept[1]});
-    return y;
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const auto x = saved[0], w1 = saved[1], w2 = saved[3], h = saved[5], a = saved[6];
-    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {x, w1, saved[2], w2, saved[4]}, grads[0]);
-    const auto g = grads[0].contiguous();
-    // Guidance wants the slope of the input alone, fine-tuning that of some weights.
-    const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
-    auto dh = at::empty_like(h), dx = wanted(0) ? at::empty_like(x) : Tensor();
-    const auto first = Right::of_slope(w1), second = Right::of_slope(w2);
-    rows(x.size(0), x.size(1), [&](auto part) {
-      const auto slope = part(dh), grad = at::empty_like(slope);
-      second.to(grad, part(g));
-      kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
-      if (dx.defined()) first.to(part(dx), slope);
-    });
-    return {dx, wanted(1) ? at::mm(dh.t(), x) : Tensor(), wanted(2) ? dh.sum(0) : Tensor(), wanted(3) ? at::mm(g.t(), a) : Tensor(),
-            wanted(4) ? g.sum(0) : Tensor()};
   }
 };
 
@@ -716,12 +413,6 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   }
 };
 
-bool learns(std::initializer_list<const Tensor *> all) {
-  if (!at::GradMode::is_enabled()) return false;
-  for (const auto *t : all)
-    if (t->requires_grad()) return true;
-  return false;
-}
 } // namespace
 
 extern "C" {
@@ -739,64 +430,6 @@ int pshim_gelu(at::Tensor *x, at::Tensor **y) {
   return guarded([&] {
     const auto a = x->contiguous();
     *y = new Tensor(learns({x}) ? Gelu::apply(a) : Gelu::run(a));
-  });
-}
-
-int pshim_own_products() { return own_products(); }
-
-int pshim_panels(at::Tensor *w, at::Tensor **laid) {
-  return guarded([&] { *laid = new Tensor(Panels::of_rows(*w).laid); });
-}
-
-int pshim_linear_frozen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tensor *bias, at::Tensor **y) {
-  return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w->size(0);
-    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
-    const auto made = at::empty({rows.size(0), w->size(0)}, rows.options());
-    if (laid)
-      multiply_many(rows, Panels(*laid, w->size(0), w->size(1)), bias, made);
-    else
-      linear_few(rows, *w, *bias, made);
-    *y = new Tensor(made.view(shape));
-  });
-}
-
-int pshim_linear(at::Tensor *x, at::Tensor *w, at::Tensor *b, at::Tensor **y) {
-  return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w->size(0);
-    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
-    *y = new Tensor((learns({x, w, b}) ? Linear::apply(rows, *w, *b) : Linear::run(rows, *w, *b)).view(shape));
-  });
-}
-
-int pshim_perceptron_takes() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
-
-int pshim_perceptron(at::Tensor *x, at::Tensor *const *layers, size_t n, int64_t squash, at::Tensor **y) {
-  return guarded([&] {
-    variable_list all;
-    bool learning = learns({x});
-    for (size_t i = 0; i < n; ++i) {
-      all.push_back(*layers[i]);
-      learning = learning || learns({layers[i]});
-    }
-    const auto rows = x->contiguous();
-    *y = new Tensor(learning ? Perceptron::apply(rows, at::TensorList(all), squash) : Perceptron::run(rows, all, squash, false).back());
-  });
-}
-
-int pshim_mlp_takes(int64_t rows, int64_t width) {
-  return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= std::max(2 * Mlp::some(width), Mlp::FEWEST * at::get_num_threads());
-}
-
-int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {
-  return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w2->size(0);
-    const auto rows = x->reshape({-1, x->size(-1)}).contiguous();
-    const auto made = learns({x, w1, b1, w2, b2}) ? Mlp::apply(rows, *w1, *b1, *w2, *b2) : Mlp::run(rows, *w1, *b1, *w2, *b2, nullptr);
-    *y = new Tensor(made.view(shape));
   });
 }
 
