@@ -369,7 +369,9 @@ inline void panel(const float *a, long a_row, long a_step, const float *b, const
   const long parts = (depth + PART - 1) / PART;
   for (long i = 0; i < parts; ++i) {
     const long from = depth * i / parts, to = depth * (i + 1) / parts;
-    column<W>(a + from * a_step, a_row, a_step, b + from * W * LANES, W * LANES, i == 0 ? start : c, i == 0 ? start_row : c_row, c, c_row, rows, to - from);
+    const bool first = i == 0;
+    column<W>(a + from * a_step, a_row, a_step, b + from * W * LANES, W * LANES, first ? start : c, first ? start_row : c_row, c, c_row, rows,
+              to - from);
   }
 }
 

@@ -53,8 +53,8 @@ struct Kernels {
   // w[j row + p step], one of the two being 1; columns are filled up to whole vectors. Behind `panel` columns the next begin `panel` depth
   // floats on.
   void (*panels)(const float *w, long row, long step, float *out, long columns, long depth);
-  // c [rows, columns] = start + a b, no start where it is null; element (r, p) of a at a[r a_row + p a_step]. A number's sum does not depend on how rows and columns are
-  // shared out, nor on which of the factors is a.
+  // c [rows, columns] = start + a b, no start where it is null; element (r, p) of a at a[r a_row + p a_step]. A number's sum does not depend
+  // on how rows and columns are shared out, nor on which of the factors is a.
   void (*multiply)(const float *a, long a_row, long a_step, const float *b, const float *start, long start_row, float *c, long c_row, long rows,
                    long columns, long depth);
   // to [columns, rows] = from [rows, columns], transposed.

@@ -198,7 +198,8 @@ struct Perceptron : torch::autograd::Function<Perceptron> {
       made.push_back(wanted(1) ? at::empty({weights(i).size(0)}, x.options()) : Tensor());
       panels[i] = wanted(0) ? std::optional(Panels::of_columns(entered(i))) : std::nullopt;
       const auto outputs = weights(i).size(0);
-      for (int64_t from = 0; (wanted(0) || wanted(1)) && from < outputs; from += OUTPUTS) tasks.push_back({i, from, std::min(from + OUTPUTS, outputs)});
+      if (!wanted(0) && !wanted(1)) continue;
+      for (int64_t from = 0; from < outputs; from += OUTPUTS) tasks.push_back({i, from, std::min(from + OUTPUTS, outputs)});
     }
     made.emplace_back();
     const int64_t count = tasks.size();
