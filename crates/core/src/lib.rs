@@ -52,7 +52,7 @@ pub use params::{Param, Params, Role, Scope};
 
 /// A version of the arithmetic: raised whenever a change of layout, precision or order of operations moves results.
 /// Checkpoints and evidence carry it. This is that of single precision with libtorch's products.
-pub const NUMERICS: u32 = 4;
+const NUMERICS: u32 = 4;
 
 /// Single precision with products of our own, on processors where those are the faster ones.
 const OWN_PRODUCTS: u32 = 6;

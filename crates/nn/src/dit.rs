@@ -251,8 +251,7 @@ fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Tensor {
 
 /// `second(gelu(first(x)))`.
 fn perceptron(first: &Now<'_>, second: &Now<'_>, x: &Tensor) -> Tensor {
-    let by_rows = first.parts().zip(second.parts()).and_then(|(a, b)| shim::mlp_gelu(x, a, b));
-    by_rows.unwrap_or_else(|| {
+    shim::mlp_gelu(x, first.parts(), second.parts()).unwrap_or_else(|| {
         let h = first.forward(x);
         second.forward(&shim::gelu_tanh(&h).unwrap_or_else(|| h.gelu("tanh")))
     })
@@ -294,7 +293,7 @@ impl Block {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
         let rows = x.size()[0] * x.size()[1];
-        let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(|l| l.now(m.kind(), rows));
+        let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(|l| l.now(rows));
         let modulated = |x: &Tensor, m: &Tensor| {
             let m = m.chunk(6, -1); // shift, scale and gate of attention and of the perceptron, [B, 1, D]
             let h = self.attention_norm.modulated(x, &m[0], &m[1]);

@@ -113,15 +113,10 @@ impl Linear {
         [&self.weight, &self.bias]
     }
 
-    /// The layer for one pass of `rows` rows in all, with products in `kind`.
-    pub(crate) fn now(&self, kind: tch::Kind, rows: i64) -> Now<'_> {
-        let single = kind == tch::Kind::Float;
-        let frozen = single && !shim::grad_enabled();
-        Now {
-            layer: self,
-            single,
-            frozen: if frozen { shim::Frozen::new(&self.weight, &self.bias, rows) } else { None },
-        }
+    /// The layer for one pass of `rows` rows in all.
+    pub(crate) fn now(&self, rows: i64) -> Now<'_> {
+        let learning = shim::grad_enabled();
+        Now { layer: self, frozen: if learning { None } else { shim::Frozen::new(&self.weight, &self.bias, rows) } }
     }
 
     /// Kind of the weights, in which side inputs must come.
@@ -134,7 +129,6 @@ impl Linear {
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     layer: &'a Linear,
-    single: bool,
     frozen: Option<shim::Frozen>,
 }
 
@@ -144,15 +138,14 @@ impl Now<'_> {
         let [weight, bias] = self.layer.parts();
         let own = match &self.frozen {
             Some(frozen) => frozen.linear(x),
-            None if self.single => shim::linear(x, weight, bias),
-            None => None,
+            None => shim::linear(x, weight, bias),
         };
         own.unwrap_or_else(|| self.layer.forward(x))
     }
 
-    /// Weights and bias, unless they lie ready.
-    pub(crate) fn parts(&self) -> Option<[&Tensor; 2]> {
-        self.frozen.is_none().then(|| self.layer.parts())
+    /// [`Linear::parts`].
+    pub(crate) fn parts(&self) -> [&Tensor; 2] {
+        self.layer.parts()
     }
 }
 

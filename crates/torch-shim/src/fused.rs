@@ -14,6 +14,7 @@ unsafe extern "C" {
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
     fn pshim_panels(w: *mut C_tensor, laid: *mut *mut C_tensor) -> c_int;
     fn pshim_own_products() -> c_int;
+    fn pshim_own_products_now() -> c_int;
     fn pshim_linear(x: *mut C_tensor, w: *mut C_tensor, b: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
     fn pshim_linear_frozen(
         x: *mut C_tensor,
@@ -22,7 +23,6 @@ unsafe extern "C" {
         bias: *mut C_tensor,
         y: *mut *mut C_tensor,
     ) -> c_int;
-    fn pshim_perceptron_takes() -> c_int;
     fn pshim_perceptron(
         x: *mut C_tensor,
         layers: *const *mut C_tensor,
@@ -96,7 +96,13 @@ pub fn own_products() -> bool {
     unsafe { pshim_own_products() != 0 }
 }
 
-/// Whether weights, bias and all are those of a linear layer in f32.
+/// The same, where autocast does not lower products on this thread.
+fn own_products_now() -> bool {
+    // SAFETY: reads what the processor is, and a thread-local flag.
+    unsafe { pshim_own_products_now() != 0 }
+}
+
+/// Whether these are weights and bias of a linear layer, in f32 and row by row.
 fn is_layer(weight: &Tensor, bias: &Tensor) -> bool {
     let single = [weight, bias].iter().all(|t| t.kind() == Kind::Float && t.is_contiguous());
     single && weight.numel() > 0 && matches!(weight.size()[..], [outputs, _] if bias.size() == [outputs])
@@ -108,13 +114,13 @@ fn reads(weight: &Tensor, x: &Tensor) -> bool {
 }
 
 /// A linear layer in f32 over at least 256 rows, by products of our own where those are the faster ones; the slopes of its weights are
-/// libtorch's. Sums do not depend on the number of rows, and are those of [`Frozen`]. Not to be called under autocast.
+/// libtorch's. Sums are those of [`Frozen`]. `None` under autocast.
 ///
 /// # Shapes
 /// - `x`: `[..., D]`; `weight`: `[H, D]`; `bias`: `[H]`
 /// - returns: `[..., H]`
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
-    let fits = own_products() && is_layer(weight, bias) && reads(weight, x) && takes(&[x, weight, bias]);
+    let fits = own_products_now() && is_layer(weight, bias) && reads(weight, x) && takes(&[x, weight, bias]);
     if !fits || rows_of(x) < MANY_ROWS {
         return None;
     }
@@ -146,8 +152,7 @@ const FEW_ROWS: i64 = 64;
 /// - `x`: `[N, D]`; `layers`: weights `[H, D]` and bias `[H]` of each
 /// - returns: `[N, H]` of the last
 pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option<Tensor> {
-    // SAFETY: reads what the processor is, and a thread-local flag.
-    let wanted = unsafe { pshim_perceptron_takes() } != 0 && x.dim() == 2 && x.size()[0] >= FEW_ROWS;
+    let wanted = own_products_now() && x.dim() == 2 && x.size()[0] >= FEW_ROWS;
     let ours = |[w, b]: &[&Tensor; 2]| is_layer(w, b) && takes(&[w, b]);
     let chained = layers.windows(2).all(|l| l[1][0].size().last() == l[0][1].size().first());
     let fits =
@@ -161,8 +166,8 @@ pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option
     fits.then(|| made(|y| unsafe { pshim_perceptron(x.as_ptr().cast_mut(), p.as_ptr(), p.len(), squash, y) }))
 }
 
-/// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, of any of which its threads may
-/// ask at once.
+/// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, shared by threads. A sum does not
+/// depend on the number of rows.
 #[derive(Debug)]
 pub struct Frozen {
     weight: Shared,
@@ -173,7 +178,7 @@ pub struct Frozen {
 impl Frozen {
     /// For `rows` rows in all, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
     pub fn new(weight: &Tensor, bias: &Tensor, rows: i64) -> Option<Self> {
-        let fits = own_products() && is_layer(weight, bias) && takes(&[weight, bias]);
+        let fits = own_products_now() && is_layer(weight, bias) && takes(&[weight, bias]);
         fits.then(|| Self::of(weight, bias, rows))
     }
 
@@ -206,14 +211,11 @@ impl Frozen {
 /// - `x`: `[..., D]`; `first`: weights `[H, D]` and bias `[H]`; `second`: `[D', H]` and `[D']`
 /// - returns: `[..., D']`
 pub fn mlp_gelu(x: &Tensor, first: [&Tensor; 2], second: [&Tensor; 2]) -> Option<Tensor> {
-    let size = x.size();
     let ([w1, b1], [w2, b2]) = (first, second);
     let all = [x, w1, b1, w2, b2];
-    let single = all.iter().all(|t| t.kind() == Kind::Float);
-    let (&width, rows) = size.split_last()?;
-    let chained = w1.size() == [b1.size()[0], width] && w2.size() == [b2.size()[0], b1.size()[0]];
+    let fits = is_layer(w1, b1) && is_layer(w2, b2) && reads(w1, x) && w2.size().last() == b1.size().first();
     // SAFETY: reads thread-local flags.
-    if !single || !chained || !takes(&all) || unsafe { pshim_mlp_takes(rows.iter().product(), width) } == 0 {
+    if !fits || !takes(&all) || unsafe { pshim_mlp_takes(rows_of(x), w1.size()[1]) } == 0 {
         return None;
     }
     let p = all.map(|t| t.as_ptr().cast_mut());
@@ -478,8 +480,15 @@ mod tests {
         for (x, beside) in inputs.iter().zip(slope(&inputs.each_ref())) {
             assert_eq!(slope(&[x])[0], beside);
         }
+        let turned = inputs[1].tr().contiguous().tr();
+        assert_eq!(turned, inputs[1]);
+        assert!(mlp_gelu(&inputs[0], [&turned, &inputs[2]], [&inputs[3], &inputs[4]]).is_none(), "not row by row");
         let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
         assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
+        let [w, b] = [&inputs[1], &inputs[2]];
+        assert!(linear(&inputs[0], w, b).is_none() && Frozen::new(w, b, 300).is_none());
+        let rows = inputs[0].flatten(0, 1);
+        assert!(perceptron(&rows, &[[w, b], [&inputs[3], &inputs[4]]], Squash::Relu).is_none());
     }
 
     #[test]

@@ -59,6 +59,7 @@ struct Kernels {
                    long columns, long depth);
   // to [columns, rows] = from [rows, columns], transposed.
   void (*turn)(const float *from, long from_row, float *to, long to_row, long rows, long columns);
+  // Sum of n numbers.
   float (*sum)(const float *x, long n);
   long panel;
   // Floats of a vector.

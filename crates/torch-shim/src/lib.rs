@@ -51,6 +51,8 @@ unsafe extern "C" {
     fn pshim_channels_last(a: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     fn pshim_is_channels_last(a: *mut C_tensor) -> c_int;
     fn pshim_grad_enabled() -> c_int;
+    #[cfg(target_arch = "x86_64")]
+    fn pshim_is_intels() -> c_int;
     fn pshim_cpu_capability() -> *const c_char;
     fn pshim_show_config() -> *const c_char;
 }
@@ -280,11 +282,11 @@ fn has_tiles() -> bool {
     allowed && std::arch::x86_64::__cpuid_count(7, 0).edx & (1 << 22) != 0
 }
 
-/// CPUID leaf 0: the maker's name, in EBX, EDX, ECX.
+/// Whether this is a processor of Intel's.
 #[cfg(target_arch = "x86_64")]
 fn is_intels() -> bool {
-    let maker = std::arch::x86_64::__cpuid(0);
-    [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+    // SAFETY: reads what the processor is.
+    unsafe { pshim_is_intels() != 0 }
 }
 
 /// libtorch's description of its own build and of its threads.

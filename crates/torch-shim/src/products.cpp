@@ -7,14 +7,23 @@
 namespace {
 using namespace pshim;
 
+// Whether this is a processor of the makers of MKL.
+bool intels() {
+#ifdef PSHIM_X86
+  static const bool so = [] {
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel") != 0;
+  }();
+  return so;
+#else
+  return false;
+#endif
+}
+
 // Whether products in f32 are better left to our own kernel than to MKL: on processors of other makers than MKL's, with vectors to speak of.
 bool own_products() {
 #ifdef PSHIM_X86
-  static const bool own = [] {
-    __builtin_cpu_init();
-    return kernels().lanes >= 8 && !__builtin_cpu_is("intel");
-  }();
-  return own;
+  return kernels().lanes >= 8 && !intels();
 #else
   return false;
 #endif
@@ -272,10 +281,21 @@ struct Mlp : torch::autograd::Function<Mlp> {
             wanted(4) ? g.sum(0) : Tensor()};
   }
 };
+
+// What `layer` makes of the rows of x [..., D], as [..., outputs].
+template <class F> Tensor over_rows(const Tensor &x, int64_t outputs, F layer) {
+  auto shape = x.sizes().vec();
+  shape.back() = outputs;
+  return layer(x.reshape({-1, x.size(-1)}).contiguous()).view(shape);
+}
 } // namespace
 
 extern "C" {
+int pshim_is_intels() { return intels(); }
+
 int pshim_own_products() { return own_products(); }
+
+int pshim_own_products_now() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
 
 int pshim_panels(at::Tensor *w, at::Tensor **laid) {
   return guarded([&] { *laid = new Tensor(Panels::of_rows(*w).laid); });
@@ -283,28 +303,24 @@ int pshim_panels(at::Tensor *w, at::Tensor **laid) {
 
 int pshim_linear_frozen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tensor *bias, at::Tensor **y) {
   return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w->size(0);
-    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
-    const auto made = at::empty({rows.size(0), w->size(0)}, rows.options());
-    if (laid)
-      multiply_many(rows, Panels(*laid, w->size(0), w->size(1)), bias, made);
-    else
-      linear_few(rows, *w, *bias, made);
-    *y = new Tensor(made.view(shape));
+    *y = new Tensor(over_rows(*x, w->size(0), [&](const Tensor &rows) {
+      auto made = at::empty({rows.size(0), w->size(0)}, rows.options());
+      if (laid)
+        multiply_many(rows, Panels(*laid, w->size(0), w->size(1)), bias, made);
+      else
+        linear_few(rows, *w, *bias, made);
+      return made;
+    }));
   });
 }
 
 int pshim_linear(at::Tensor *x, at::Tensor *w, at::Tensor *b, at::Tensor **y) {
   return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w->size(0);
-    const auto rows = x->reshape({-1, w->size(1)}).contiguous();
-    *y = new Tensor((learns({x, w, b}) ? Linear::apply(rows, *w, *b) : Linear::run(rows, *w, *b)).view(shape));
+    *y = new Tensor(over_rows(*x, w->size(0), [&](const Tensor &rows) {
+      return learns({x, w, b}) ? Linear::apply(rows, *w, *b) : Linear::run(rows, *w, *b);
+    }));
   });
 }
-
-int pshim_perceptron_takes() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
 
 int pshim_perceptron(at::Tensor *x, at::Tensor *const *layers, size_t n, int64_t squash, at::Tensor **y) {
   return guarded([&] {
@@ -325,11 +341,9 @@ int pshim_mlp_takes(int64_t rows, int64_t width) {
 
 int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {
   return guarded([&] {
-    auto shape = x->sizes().vec();
-    shape.back() = w2->size(0);
-    const auto rows = x->reshape({-1, x->size(-1)}).contiguous();
-    const auto made = learns({x, w1, b1, w2, b2}) ? Mlp::apply(rows, *w1, *b1, *w2, *b2) : Mlp::run(rows, *w1, *b1, *w2, *b2, nullptr);
-    *y = new Tensor(made.view(shape));
+    *y = new Tensor(over_rows(*x, w2->size(0), [&](const Tensor &rows) {
+      return learns({x, w1, b1, w2, b2}) ? Mlp::apply(rows, *w1, *b1, *w2, *b2) : Mlp::run(rows, *w1, *b1, *w2, *b2, nullptr);
+    }));
   });
 }
 }

@@ -21,7 +21,7 @@ pub const FORMAT_VERSION: u64 = 1;
 pub struct Meta {
     /// Layout of this file.
     pub format_version: u64,
-    /// Arithmetic that made it ([`pentimento_core::NUMERICS`]).
+    /// Arithmetic that made it ([`pentimento_core::numerics`]).
     pub numerics: u32,
     /// Images seen.
     pub images: u64,
