@@ -28,6 +28,9 @@ fn main() {
         .file("src/fused.cpp")
         .file("src/products.cpp")
         .flag("-fopenmp")
+        .debug(false)
+        // Names and lines for profiles; what debuggers want besides, of all of libtorch's headers, is most of the time.
+        .flag("-g1")
         .opt_level(2);
     if x86 {
         shim.define("PSHIM_X86", None);

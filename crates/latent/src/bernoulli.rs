@@ -1,6 +1,7 @@
 //! Pixels that are on or off, and the likelihood of them.
 
 use pentimento_core::{Noise, Stream};
+use pentimento_torch_shim as shim;
 use tch::{Kind, Tensor};
 
 /// Grey pictures as pictures of zeros and ones: each pixel is on with the probability of its grey.
@@ -23,7 +24,8 @@ pub fn binarise(x: &Tensor, noise: &Noise) -> Tensor {
 /// # Shapes
 /// - `x`, `logits`: `[B, D]`
 pub fn log_prob(x: &Tensor, logits: &Tensor) -> Tensor {
-    (x * logits - logits.softplus()).sum_dim_intlist(1, false, Kind::Float)
+    shim::bernoulli(x, logits)
+        .unwrap_or_else(|| (x * logits - logits.softplus()).sum_dim_intlist(1, false, Kind::Float))
 }
 
 /// The means of Bernoulli pixels as pictures.

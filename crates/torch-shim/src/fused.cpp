@@ -413,6 +413,34 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   }
 };
 
+
+// The logarithm of the probability of coins.
+struct Bernoulli : torch::autograd::Function<Bernoulli> {
+  static Tensor plain(const variable_list &v) { return (v[0] * v[1] - at::softplus(v[1])).sum(1); }
+  static Tensor run(const Tensor &x, const Tensor &logits, Tensor *slope) {
+    const auto width = x.size(1);
+    auto sums = at::empty({x.size(0)}, x.options());
+    if (slope) *slope = at::empty_like(x);
+    each(x.size(0), width, [&](int64_t a, int64_t b) {
+      const auto from = a * width;
+      kernels().bernoulli(in(x) + from, in(logits) + from, slope ? out(*slope) + from : nullptr, out(sums) + a, b - a, width);
+    });
+    return sums;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &logits) {
+    Tensor slope;
+    auto sums = run(x, logits, &slope);
+    ctx->save_for_backward({x, logits, slope});
+    return sums;
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {saved[0], saved[1]}, grads[0]);
+    const auto g = grads[0].unsqueeze(1);
+    const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
+    return {wanted(0) ? saved[1] * g : Tensor(), wanted(1) ? saved[2] * g : Tensor()};
+  }
+};
 } // namespace
 
 extern "C" {
@@ -424,6 +452,13 @@ int pshim_fused_takes(at::Tensor *const *a, size_t n) {
     if (!t.device().is_cpu() || !kind || t._fw_grad(0).defined()) return 0;
   }
   return 1;
+}
+
+int pshim_bernoulli(at::Tensor *x, at::Tensor *logits, at::Tensor **y) {
+  return guarded([&] {
+    const auto a = x->contiguous(), b = logits->contiguous();
+    *y = new Tensor(learns({x, logits}) ? Bernoulli::apply(a, b) : Bernoulli::run(a, b, nullptr));
+  });
 }
 
 int pshim_gelu(at::Tensor *x, at::Tensor **y) {

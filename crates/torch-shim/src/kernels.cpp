@@ -122,6 +122,33 @@ void gated_backward(const float *g, const float *gate, const float *h, float *dh
 
 inline float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
+// ln p of rows of coins, softplus(l) = max(l, 0) + ln(1 + u) and logistic(l) by one exponential u = e^-|l|. ln(1 + u) = 2 atanh(s) with
+// s = u / (2 + u) <= 1/3, whose odd series up to s^15 leaves less than rounding does.
+template <bool SLOPE> inline void bernoulli_of(const float *x, const float *l, float *slope, float *sums, long rows, long width) {
+  for (long i = 0; i < rows; ++i, x += width, l += width, slope += SLOPE ? width : 0) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (long d = 0; d < width; ++d) {
+      const float u = exponential(-std::fabs(l[d])), s = u / (2.0f + u), s2 = s * s;
+      float p = 1.0f / 15.0f;
+      p = p * s2 + 1.0f / 13.0f;
+      p = p * s2 + 1.0f / 11.0f;
+      p = p * s2 + 1.0f / 9.0f;
+      p = p * s2 + 1.0f / 7.0f;
+      p = p * s2 + 1.0f / 5.0f;
+      p = p * s2 + 1.0f / 3.0f;
+      p = p * s2 + 1.0f;
+      sum += x[d] * l[d] - ((l[d] > 0.0f ? l[d] : 0.0f) + 2.0f * s * p);
+      if (SLOPE) slope[d] = x[d] - (l[d] > 0.0f ? 1.0f : u) / (1.0f + u);
+    }
+    sums[i] = sum;
+  }
+}
+
+void bernoulli(const float *x, const float *logits, float *slope, float *sums, long rows, long width) {
+  (slope ? bernoulli_of<true> : bernoulli_of<false>)(x, logits, slope, sums, rows, width);
+}
+
 // Per channel, the sum over pixels of what `term` makes of a value; four rows at a time spare the sums' way through the cache.
 template <class F> inline void channel_sums(const float *x, long pixels, long row, long width, float *sums, F term) {
   std::fill(sums, sums + width, 0.0f);
@@ -566,6 +593,7 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       multiply,
                                       turn,
                                       sum,
+                                      bernoulli,
                                       PANEL,
                                       LANES};
 } // namespace pshim

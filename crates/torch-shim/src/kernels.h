@@ -61,6 +61,8 @@ struct Kernels {
   void (*turn)(const float *from, long from_row, float *to, long to_row, long rows, long columns);
   // Sum of n numbers.
   float (*sum)(const float *x, long n);
+  // Of every row of x and logits [rows, width], sum of x l - softplus(l); `slope`, where it is not null, is x - logistic(l).
+  void (*bernoulli)(const float *x, const float *logits, float *slope, float *sums, long rows, long width);
   long panel;
   // Floats of a vector.
   long lanes;

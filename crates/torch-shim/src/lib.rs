@@ -14,11 +14,11 @@
 )]
 
 mod fused;
+mod products;
 mod shares;
 
-pub use fused::{
-    Frozen, Squash, adaln, attention, conv3, gated, gelu_tanh, group_norm, linear, mlp_gelu, own_products, perceptron,
-};
+pub use fused::{adaln, attention, bernoulli, conv3, gated, gelu_tanh, group_norm};
+pub use products::{Frozen, Squash, linear, mlp_gelu, own_products, perceptron};
 pub use shares::{Shared, by_samples};
 
 use std::ffi::{CStr, c_char, c_int};

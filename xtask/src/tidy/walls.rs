@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("data", &["core", "io"]),
     ("nn", &["core", "io", "torch-shim"]),
     ("diffusion", &["core"]),
-    ("latent", &["core"]),
+    ("latent", &["core", "torch-shim"]),
     ("measure", &["core"]),
     ("train", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure"]),
     ("claims", &["core", "io", "data", "nn", "measure", "train"]),

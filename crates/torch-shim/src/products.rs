@@ -1,0 +1,307 @@
+//! Linear layers in f32 and what is made of them, by products of our own on processors where those are the faster ones; `None` where a layer is
+//! better composed of libtorch's operations. Second derivatives always run through those.
+
+use crate::Shared;
+use crate::fused::{made, takes};
+use std::ffi::c_int;
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn pshim_panels(w: *mut C_tensor, laid: *mut *mut C_tensor) -> c_int;
+    fn pshim_own_products() -> c_int;
+    fn pshim_own_products_now() -> c_int;
+    fn pshim_linear(x: *mut C_tensor, w: *mut C_tensor, b: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_linear_frozen(
+        x: *mut C_tensor,
+        w: *mut C_tensor,
+        laid: *mut C_tensor,
+        bias: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
+    fn pshim_perceptron(
+        x: *mut C_tensor,
+        layers: *const *mut C_tensor,
+        n: usize,
+        squash: i64,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
+    fn pshim_mlp_takes(rows: i64, width: i64) -> c_int;
+    fn pshim_mlp(
+        x: *mut C_tensor,
+        w1: *mut C_tensor,
+        b1: *mut C_tensor,
+        w2: *mut C_tensor,
+        b2: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
+}
+
+/// Rows from which on weights are laid out once for all of them, instead of the rows for the weights.
+const MANY_ROWS: i64 = 256;
+
+/// Whether products in f32 are better left to our own kernel than to libtorch's. That is so on processors with AVX2 that are not Intel's:
+/// MKL orders a side anew for every product, which takes a tenth of the time where some hundred rows pass, and its kernels for other
+/// makers' processors reach no higher rate than ours. On Intel's MKL is at home.
+pub fn own_products() -> bool {
+    // SAFETY: reads what the processor is.
+    unsafe { pshim_own_products() != 0 }
+}
+
+/// The same, where autocast does not lower products on this thread.
+pub(crate) fn own_products_now() -> bool {
+    // SAFETY: reads what the processor is, and a thread-local flag.
+    unsafe { pshim_own_products_now() != 0 }
+}
+
+/// Whether these are weights and bias of a linear layer, in f32 and row by row.
+fn is_layer(weight: &Tensor, bias: &Tensor) -> bool {
+    let single = [weight, bias].iter().all(|t| t.kind() == Kind::Float && t.is_contiguous());
+    single && weight.numel() > 0 && matches!(weight.size()[..], [outputs, _] if bias.size() == [outputs])
+}
+
+/// Whether `x`, `[..., D]`, holds rows that a layer with these weights reads.
+fn reads(weight: &Tensor, x: &Tensor) -> bool {
+    x.kind() == Kind::Float && x.size().last() == weight.size().last() && x.numel() > 0
+}
+
+/// A linear layer in f32 over at least 256 rows, by products of our own where those are the faster ones; the slopes of its weights are
+/// libtorch's. Sums are those of [`Frozen`]. `None` under autocast.
+///
+/// # Shapes
+/// - `x`: `[..., D]`; `weight`: `[H, D]`; `bias`: `[H]`
+/// - returns: `[..., H]`
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Option<Tensor> {
+    let fits = own_products_now() && is_layer(weight, bias) && reads(weight, x) && takes(&[x, weight, bias]);
+    if !fits || rows_of(x) < MANY_ROWS {
+        return None;
+    }
+    let [x, weight, bias] = [x, weight, bias].map(|t| t.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    Some(made(|y| unsafe { pshim_linear(x, weight, bias, y) }))
+}
+
+fn rows_of(x: &Tensor) -> i64 {
+    x.size().split_last().map_or(0, |(_, rows)| rows.iter().product())
+}
+
+/// The function between two layers of a [`perceptron`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squash {
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// Rows below which laying out the weights costs more than it spares.
+const FEW_ROWS: i64 = 64;
+
+/// Linear layers in f32 one after another with a function between them, over at least 64 rows, by products of our own where those are the
+/// faster ones: some rows pass all layers on one thread, there and back, while what they are lies in its cache.
+///
+/// # Shapes
+/// - `x`: `[N, D]`; `layers`: weights `[H, D]` and bias `[H]` of each
+/// - returns: `[N, H]` of the last
+pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option<Tensor> {
+    let wanted = own_products_now() && x.dim() == 2 && x.size()[0] >= FEW_ROWS;
+    let ours = |[w, b]: &[&Tensor; 2]| is_layer(w, b) && takes(&[w, b]);
+    let chained = layers.windows(2).all(|l| l[1][0].size().last() == l[0][1].size().first());
+    let fits =
+        wanted && chained && layers.first().is_some_and(|l| reads(l[0], x)) && layers.iter().all(ours) && takes(&[x]);
+    let p: Vec<_> = layers.iter().flatten().map(|t| t.as_ptr().cast_mut()).collect();
+    let squash = match squash {
+        Squash::Relu => 0,
+        Squash::Tanh => 1,
+    };
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    fits.then(|| made(|y| unsafe { pshim_perceptron(x.as_ptr().cast_mut(), p.as_ptr(), p.len(), squash, y) }))
+}
+
+/// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, shared by threads. A sum does not
+/// depend on the number of rows.
+#[derive(Debug)]
+pub struct Frozen {
+    weight: Shared,
+    bias: Shared,
+    panels: Option<Shared>,
+}
+
+impl Frozen {
+    /// For `rows` rows in all, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
+    pub fn new(weight: &Tensor, bias: &Tensor, rows: i64) -> Option<Self> {
+        let fits = own_products_now() && is_layer(weight, bias) && takes(&[weight, bias]);
+        fits.then(|| Self::of(weight, bias, rows))
+    }
+
+    fn of(weight: &Tensor, bias: &Tensor, rows: i64) -> Self {
+        // SAFETY: a live tensor borrowed for the call, of the shape the function reads.
+        let lay = || made(|y| unsafe { pshim_panels(weight.as_ptr().cast_mut(), y) }).into();
+        let panels = (rows >= MANY_ROWS).then(lay);
+        Self { weight: weight.shallow_clone().into(), bias: bias.shallow_clone().into(), panels }
+    }
+
+    /// `x W^T + b` on the last axis, without a graph; `None` for what is not f32 on the processor.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., D]`
+    /// - returns: `[..., H]`
+    pub fn linear(&self, x: &Tensor) -> Option<Tensor> {
+        if !reads(&self.weight, x) || !takes(&[x]) {
+            return None;
+        }
+        let [x, weight, bias] = [x, &self.weight, &self.bias].map(|t| t.as_ptr().cast_mut());
+        let panels = self.panels.as_ref().map_or(std::ptr::null_mut(), |p| p.as_ptr().cast_mut());
+        // SAFETY: live tensors borrowed for the call, of the shapes the function reads; it takes null for no panels.
+        Some(made(|y| unsafe { pshim_linear_frozen(x, weight, panels, bias, y) }))
+    }
+}
+
+/// Two linear layers with a GELU in its tanh form between them, for many rows in f32, a few at a time: the sums of a layer at a time.
+///
+/// # Shapes
+/// - `x`: `[..., D]`; `first`: weights `[H, D]` and bias `[H]`; `second`: `[D', H]` and `[D']`
+/// - returns: `[..., D']`
+pub fn mlp_gelu(x: &Tensor, first: [&Tensor; 2], second: [&Tensor; 2]) -> Option<Tensor> {
+    let ([w1, b1], [w2, b2]) = (first, second);
+    let all = [x, w1, b1, w2, b2];
+    let fits = is_layer(w1, b1) && is_layer(w2, b2) && reads(w1, x) && w2.size().last() == b1.size().first();
+    // SAFETY: reads thread-local flags.
+    if !fits || !takes(&all) || unsafe { pshim_mlp_takes(rows_of(x), w1.size()[1]) } == 0 {
+        return None;
+    }
+    let p = all.map(|t| t.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+    Some(made(|y| unsafe { pshim_mlp(p[0], p[1], p[2], p[3], p[4], y) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fused::tests::{agree, gap, leaf};
+    use tch::Device;
+
+    #[test]
+    fn a_frozen_layer_has_the_same_sums_for_any_number_of_rows() {
+        // Fewer numbers than a vector has, whole panels, ragged ones; depths of one part and of several.
+        for (depth, outputs) in [(1, 1), (7, 5), (64, 48), (256, 57), (300, 24), (777, 200)] {
+            let (w, b) = (leaf(&[outputs, depth], 1.3).detach(), leaf(&[outputs], 2.1).detach());
+            let x = leaf(&[2, 150, depth], 0.7).detach();
+            let many = Frozen::of(&w, &b, 300);
+            let y = many.linear(&x).unwrap();
+            let double = |t: &Tensor| t.to_kind(Kind::Double);
+            let want = double(&x).linear(&double(&w), Some(&double(&b)));
+            // Rounding grows with the sum of magnitudes.
+            let all = double(&x).abs().linear(&double(&w).abs(), Some(&double(&b).abs())).max().double_value(&[]);
+            let gap = gap(&double(&y), &want);
+            assert!(gap <= 1e-7 * all, "{depth} to {outputs}: {gap} of {all}");
+            assert_eq!(Frozen::of(&w, &b, 1).linear(&x).unwrap(), y, "{depth} to {outputs}, by the other side");
+            for rows in [1, 3, 61] {
+                let part = x.view([300, depth]).narrow(0, 11, rows);
+                let want = y.view([300, outputs]).narrow(0, 11, rows);
+                assert_eq!(many.linear(&part).unwrap(), want, "{rows} rows of {depth} to {outputs}");
+                assert_eq!(
+                    Frozen::of(&w, &b, rows).linear(&part).unwrap(),
+                    want,
+                    "few: {rows} rows of {depth} to {outputs}"
+                );
+            }
+            if let Some(own) = linear(&x, &w, &b) {
+                assert_eq!(own, y, "{depth} to {outputs}, as if it learnt");
+            }
+        }
+        let layer = Frozen::of(&leaf(&[3, 4], 1.0).detach(), &leaf(&[3], 1.0).detach(), 1);
+        let x = leaf(&[2, 5], 1.0).detach();
+        assert!(layer.linear(&x).is_none() && layer.linear(&x.narrow(1, 0, 4).to_kind(Kind::Double)).is_none());
+    }
+
+    #[test]
+    fn a_linear_layer_of_many_rows_equals_libtorchs_with_two_derivatives() {
+        for (depth, outputs) in [(8, 24), (300, 7)] {
+            let inputs = [leaf(&[2, 130, depth], 0.7), leaf(&[outputs, depth], 1.3) * 0.1, leaf(&[outputs], 2.1)];
+            let plain = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2]));
+            let own = |v: &[Tensor]| linear(&v[0], &v[1], &v[2]);
+            assert_eq!(own(&inputs).is_some(), own_products(), "every maker's processor but Intel's");
+            agree("linear layer", &inputs, &|v| own(v).unwrap_or_else(|| plain(v)), &plain);
+        }
+        let (w, b) = (leaf(&[3, 4], 1.0), leaf(&[3], 1.0));
+        assert!(linear(&leaf(&[2, 4], 1.0), &w, &b).is_none(), "few rows");
+        assert!(
+            linear(&leaf(&[300, 4], 1.0), &leaf(&[4, 3], 1.0).tr(), &b).is_none(),
+            "weights that do not lie row by row"
+        );
+    }
+
+    #[test]
+    fn layers_that_rows_pass_at_once_equal_libtorchs_with_two_derivatives() {
+        for squash in [Squash::Relu, Squash::Tanh] {
+            for widths in [&[9, 5][..], &[20, 57, 3], &[8, 300, 33, 24]] {
+                let mut inputs = vec![leaf(&[71, widths[0]], 0.7)];
+                for (i, w) in widths.windows(2).enumerate() {
+                    inputs.push((leaf(&[w[1], w[0]], 1.3 + 0.1 * i as f64) * 0.2).detach().set_requires_grad(true));
+                    inputs.push(leaf(&[w[1]], 2.1 + 0.1 * i as f64));
+                }
+                let layers = |v: &[Tensor]| -> Tensor {
+                    v[1..].chunks(2).enumerate().fold(v[0].shallow_clone(), |h, (i, l)| {
+                        let h = match (i, squash) {
+                            (0, _) => h,
+                            (_, Squash::Relu) => h.relu(),
+                            (_, Squash::Tanh) => h.tanh(),
+                        };
+                        h.linear(&l[0], Some(&l[1]))
+                    })
+                };
+                let parts = |v: &[Tensor]| -> Option<Tensor> {
+                    let parts: Vec<[&Tensor; 2]> = v[1..].chunks(2).map(|l| [&l[0], &l[1]]).collect();
+                    perceptron(&v[0], &parts, squash)
+                };
+                assert_eq!(parts(&inputs).is_some(), own_products());
+                agree(&format!("{squash:?} {widths:?}"), &inputs, &|v| parts(v).unwrap_or_else(|| layers(v)), &layers);
+                // Each slope alone is what it is beside the others.
+                let Some(y) = parts(&inputs) else { continue };
+                let slope = |of: &[&Tensor]| Tensor::run_backward(&[y.square().sum(Kind::Float)], of, true, false);
+                let all: Vec<&Tensor> = inputs.iter().collect();
+                for (x, beside) in inputs.iter().zip(slope(&all)) {
+                    assert_eq!(slope(&[x])[0], beside);
+                }
+                inputs[0] = inputs[0].narrow(0, 0, 63);
+                assert!(parts(&inputs).is_none(), "few rows");
+            }
+        }
+    }
+
+    #[test]
+    fn a_perceptron_by_rows_equals_its_layers_with_two_derivatives() {
+        // Shares of rows and a rest for every thread.
+        let batch = 5 * i64::from(tch::get_num_threads());
+        let inputs =
+            [leaf(&[batch, 121, 8], 0.7), leaf(&[24, 8], 1.3), leaf(&[24], 2.1), leaf(&[6, 24], 0.9), leaf(&[6], 0.3)];
+        let by_rows = |v: &[Tensor]| mlp_gelu(&v[0], [&v[1], &v[2]], [&v[3], &v[4]]);
+        let layers = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2])).gelu("tanh").linear(&v[3], Some(&v[4]));
+        agree("perceptron", &inputs, &|v| by_rows(v).unwrap_or_else(|| layers(v)), &layers);
+        let y = by_rows(&inputs).unwrap();
+        assert_eq!(y.size(), [batch, 121, 6]);
+        // Each slope alone is what it is beside the others.
+        let slope = |of: &[&Tensor]| Tensor::run_backward(&[y.square().sum(Kind::Float)], of, true, false);
+        for (x, beside) in inputs.iter().zip(slope(&inputs.each_ref())) {
+            assert_eq!(slope(&[x])[0], beside);
+        }
+        let turned = inputs[1].tr().contiguous().tr();
+        assert_eq!(turned, inputs[1]);
+        let square = leaf(&[8, 8], 1.0);
+        assert!(
+            mlp_gelu(&leaf(&[600, 8], 1.0), [&square, &square.get(0)], [&leaf(&[8, 7], 1.0), &square.get(0)]).is_none()
+        );
+        assert!(
+            mlp_gelu(&leaf(&[9, 8], 1.0), [&square, &square.get(0)], [&square, &square.get(0)]).is_none(),
+            "few rows"
+        );
+        assert!(mlp_gelu(&inputs[0], [&turned, &inputs[2]], [&inputs[3], &inputs[4]]).is_none(), "not row by row");
+        let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+        assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
+        let [w, b] = [&inputs[1], &inputs[2]];
+        assert!(linear(&inputs[0], w, b).is_none() && Frozen::new(w, b, 300).is_none());
+        let rows = inputs[0].flatten(0, 1);
+        assert!(perceptron(&rows, &[[w, b], [&inputs[3], &inputs[4]]], Squash::Relu).is_none());
+    }
+}
