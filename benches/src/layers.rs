@@ -56,6 +56,12 @@ fn rows() -> Vec<Row> {
                 h.linear(&x[5], Some(&x[6]))
             },
         },
+        Row {
+            name: "likelihood of binary pixels",
+            inputs: vec![(vec![256, 784], single); 2],
+            fused: |x| took(shim::bernoulli(&x[0], &x[1])),
+            composed: |x| (&x[0] * &x[1] - x[1].softplus()).sum_dim_intlist(1, false, Kind::Float),
+        },
     ];
     let own = own.into_iter().filter(|_| shim::own_products());
     let convolution = [vec![MAPS[0], MAPS[2], MAPS[2], channel], vec![channel, 3, 3, channel], vec![channel]];
