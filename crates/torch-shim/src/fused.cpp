@@ -413,7 +413,6 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   }
 };
 
-
 // The logarithm of the probability of coins.
 struct Bernoulli : torch::autograd::Function<Bernoulli> {
   static Tensor plain(const variable_list &v) { return (v[0] * v[1] - at::softplus(v[1])).sum(1); }

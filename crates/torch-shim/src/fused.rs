@@ -221,9 +221,7 @@ pub(crate) mod tests {
             assert!(gap(a, &b) < 2e-5 * scale, "{name}, output {i}: {} of {scale}", gap(a, &b));
         }
         let _guard = tch::no_grad_guard();
-        let plain = plain(inputs);
-        let scale = plain.abs().max().double_value(&[]).max(1.0);
-        assert!(gap(&fused(inputs), &plain) < 1e-5 * scale, "{name} without a graph");
+        assert!(gap(&fused(inputs), &plain(inputs)) < 1e-5, "{name} without a graph");
     }
 
     #[test]
@@ -246,7 +244,9 @@ pub(crate) mod tests {
             let grey = || leaf(&[rows, width], 1.3).sigmoid().detach().set_requires_grad(true);
             let inputs = [grey(), (leaf(&[rows, width], 0.7) * 3.0).detach().set_requires_grad(true)];
             assert_eq!(own(&inputs).is_some(), own_products(), "every maker's processor but Intel's");
-            agree("coins", &inputs, &|v| own(v).unwrap_or_else(|| plain(v)), &plain);
+            // Rounding of a sum grows with its numbers.
+            let mean = |sum: Tensor| sum / width as f64;
+            agree("coins", &inputs, &|v| mean(own(v).unwrap_or_else(|| plain(v))), &|v| mean(plain(v)));
         }
         // One coin at a time, against f64, from where ln(1 + u) is u to where it is ln 2; far out, and where there is no number.
         let logits = (Tensor::arange(4001, (Kind::Float, Device::Cpu)) * 0.02 - 40.0).view([-1, 1]);
