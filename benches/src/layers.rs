@@ -103,9 +103,10 @@ fn rows() -> Vec<Row> {
             name: "convolution of kernel 3, both channels-last",
             inputs: convolution.map(|size| (size, single)).into(),
             fused: |x| {
-                // Where nothing learns it is libtorch's own.
                 let own = shim::conv3(&last(&x[0]), &last(&x[1]), &x[2], 1);
-                if shim::grad_enabled() { took(own) } else { convolved(&last(&x[0]), &last(&x[1]), &x[2]) }
+                // Where nothing learns and products are not our own, it is libtorch's.
+                let ours = shim::grad_enabled() || shim::own_products();
+                if ours { took(own) } else { convolved(&last(&x[0]), &last(&x[1]), &x[2]) }
             },
             composed: |x| convolved(&last(&x[0]), &last(&x[1]), &x[2]),
         },

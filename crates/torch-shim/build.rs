@@ -27,6 +27,7 @@ fn main() {
         .file("src/shim.cpp")
         .file("src/fused.cpp")
         .file("src/products.cpp")
+        .file("src/conv3.cpp")
         .flag("-fopenmp")
         .debug(false)
         // Names and lines for profiles; what debuggers want besides, of all of libtorch's headers, is most of the time.
@@ -36,7 +37,17 @@ fn main() {
         shim.define("PSHIM_X86", None);
     }
     shim.compile("pentimento_torch_shim");
-    for file in ["guard.h", "turns.h", "kernels.h", "kernels.cpp", "layers.h", "fused.cpp", "products.cpp"] {
+    for file in [
+        "guard.h",
+        "turns.h",
+        "kernels.h",
+        "kernels.cpp",
+        "conv3_kernels.h",
+        "layers.h",
+        "fused.cpp",
+        "products.cpp",
+        "conv3.cpp",
+    ] {
         println!("cargo:rerun-if-changed=src/{file}");
     }
     // libtorch's own OpenMP, on whose threads the fused layers run.

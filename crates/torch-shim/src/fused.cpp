@@ -366,53 +366,6 @@ struct Attention : torch::autograd::Function<Attention> {
   }
 };
 
-// A convolution of kernel 3 and padding 1 whose weights learn. What libtorch does well it does: the pass forward and the slope of the input.
-struct Conv3 : torch::autograd::Function<Conv3> {
-  // Positions whose slopes and inputs pass through all outputs while they lie in the cache.
-  static constexpr int64_t SOME = 256;
-  static Tensor plain(const Tensor &x, const Tensor &w, const Tensor &b, int64_t stride) { return at::conv2d(x, w, b, stride, 1); }
-  static Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w, int64_t stride) {
-    auto dw = at::zeros_like(w);
-    const auto outputs = w.size(0);
-    const pshim::Conv3Shape conv{x.size(2), x.size(3), x.size(1), outputs, stride};
-    const auto rows = conv.rows(), some = std::max<int64_t>(1, SOME / conv.columns());
-    // A thread has rows of the kernel and outputs of its own, whose sums run over all pictures in their order.
-    const auto block = kernels().conv3_outputs, blocks = (outputs + block - 1) / block;
-    pshim::in_turns(3 * blocks, std::min(3 * blocks, 2 * pshim::threads()), [&](int64_t a, int64_t b) {
-      for (int64_t picture = 0; picture < x.size(0); ++picture) {
-        const auto *from = in(x) + picture * x.stride(0), *slopes = in(g) + picture * g.stride(0);
-        for (int64_t row = 0; row < rows; row += some)
-          for (int64_t tap = a / blocks; tap * blocks < b; ++tap) {
-            const auto first = std::max<int64_t>(a - tap * blocks, 0) * block, last = std::min((b - tap * blocks) * block, outputs);
-            kernels().conv3_weights(slopes, from, out(dw), conv, tap, row, std::min(row + some, rows), first, last);
-          }
-      }
-    });
-    return dw;
-  }
-  static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w, const Tensor &b, int64_t stride) {
-    ctx->save_for_backward({x, w, b});
-    ctx->saved_data["stride"] = stride;
-    return plain(x, w, b, stride);
-  }
-  static variable_list backward(AutogradContext *ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const auto x = saved[0], w = saved[1];
-    const auto stride = ctx->saved_data["stride"].toInt();
-    if (at::GradMode::is_enabled()) {
-      auto all = again([&](const variable_list &v) { return plain(v[0], v[1], v[2], stride); }, saved, grads[0]);
-      return {all[0], all[1], all[2], Tensor()};
-    }
-    const auto g = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
-    Tensor dx;
-    if (ctx->needs_input_grad(0)) {
-      const auto both = {stride, stride};
-      dx = std::get<0>(at::convolution_backward(g, x, w, w.size(0), both, {1, 1}, {1, 1}, false, {0, 0}, 1, {true, false, false}));
-    }
-    return {dx, ctx->needs_input_grad(1) ? weights(g, x, w, stride) : Tensor(), ctx->needs_input_grad(2) ? g.sum({0, 2, 3}) : Tensor(), Tensor()};
-  }
-};
-
 // The logarithm of the probability of coins.
 struct Bernoulli : torch::autograd::Function<Bernoulli> {
   static Tensor plain(const variable_list &v) { return (v[0] * v[1] - at::softplus(v[1])).sum(1); }
@@ -489,16 +442,6 @@ int pshim_group_norm(at::Tensor *x, at::Tensor *gain, at::Tensor *offset, int64_
     *y = new Tensor(learns({x, gain, offset}) ? GroupNorm::apply(*x, *gain, *offset, groups, eps, f)
                                               : GroupNorm::run(*x, *gain, *offset, groups, eps, f, mean, rstd));
   });
-}
-
-int pshim_conv3_takes(at::Tensor *w) {
-  const bool learning = at::GradMode::is_enabled() && w->requires_grad();
-  return learning && !at::autocast::is_autocast_enabled(at::kCPU) && w->is_contiguous(at::MemoryFormat::ChannelsLast) &&
-         w->size(1) % kernels().lanes == 0;
-}
-
-int pshim_conv3(at::Tensor *x, at::Tensor *w, at::Tensor *b, int64_t stride, at::Tensor **y) {
-  return guarded([&] { *y = new Tensor(Conv3::apply(x->contiguous(at::MemoryFormat::ChannelsLast), *w, *b, stride)); });
 }
 
 int pshim_attention(at::Tensor *qkv, int64_t heads, int heads_first, at::Tensor **y) {

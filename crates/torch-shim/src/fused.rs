@@ -31,8 +31,6 @@ unsafe extern "C" {
         silu: c_int,
         y: *mut *mut C_tensor,
     ) -> c_int;
-    fn pshim_conv3_takes(w: *mut C_tensor) -> c_int;
-    fn pshim_conv3(x: *mut C_tensor, w: *mut C_tensor, b: *mut C_tensor, stride: i64, y: *mut *mut C_tensor) -> c_int;
     fn pshim_attention(qkv: *mut C_tensor, heads: i64, heads_first: c_int, y: *mut *mut C_tensor) -> c_int;
 }
 
@@ -130,27 +128,6 @@ pub fn group_norm(x: &Tensor, gain: &Tensor, offset: &Tensor, groups: i64, eps: 
     let (a, b, c) = (x.as_ptr().cast_mut(), gain.as_ptr().cast_mut(), offset.as_ptr().cast_mut());
     // SAFETY: live tensors borrowed for the call, of the shapes and layout the kernel reads.
     Some(made(|y| unsafe { pshim_group_norm(a, b, c, groups, eps, c_int::from(silu), y) }))
-}
-
-/// A convolution of kernel 3 and padding 1 whose weights learn and lie channels-last, in f32: libtorch's own, but for the slopes of its
-/// weights, which oneDNN takes much more slowly than all else there. `None` also where nothing learns, under autocast, for strides
-/// above 2, and where channels of the input do not fill vectors.
-///
-/// # Shapes
-/// - `x`: `[B, C, H, W]`; `weight`: `[O, C, 3, 3]` stored channels-last; `bias`: `[O]`
-/// - returns: `[B, O, H / stride, W / stride]`, rounded up, stored channels-last
-pub fn conv3(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64) -> Option<Tensor> {
-    let all = [x, weight, bias];
-    let ([_, c, h, w], o) = (<[i64; 4]>::try_from(x.size()).ok()?, *bias.size().first()?);
-    let fits = weight.size() == [o, c, 3, 3] && bias.dim() == 1 && h > 0 && w > 0 && (1..=2).contains(&stride);
-    let single = all.iter().all(|t| t.kind() == Kind::Float);
-    // SAFETY: a live tensor borrowed for the call.
-    if !fits || !single || !takes(&all) || unsafe { pshim_conv3_takes(weight.as_ptr().cast_mut()) } == 0 {
-        return None;
-    }
-    let [x, weight, bias] = all.map(|t| t.as_ptr().cast_mut());
-    // SAFETY: live tensors borrowed for the call, of the shapes and layout the function reads.
-    Some(made(|y| unsafe { pshim_conv3(x, weight, bias, stride, y) }))
 }
 
 /// Tokens up to which [`attention`] holds a head's whole table of weights in the cache.
@@ -316,37 +293,6 @@ pub(crate) mod tests {
                 });
             }
         }
-    }
-
-    #[test]
-    fn conv3_equals_libtorch_with_two_derivatives() {
-        let last = |x: &Tensor| crate::channels_last(x).unwrap();
-        // One pixel, a line and a column; outputs that fill no block; odd sides under both strides; more rows than pass at a time.
-        let shapes = [
-            (2, 16, 5, 1, 1),
-            (1, 16, 4, 1, 3),
-            (2, 16, 4, 3, 1),
-            (2, 32, 12, 5, 4),
-            (2, 16, 9, 6, 5),
-            (1, 48, 17, 19, 20),
-        ];
-        for ((b, c, o, h, w), stride) in shapes.iter().flat_map(|s| [(*s, 1), (*s, 2)]) {
-            let inputs = [leaf(&[b, c, h, w], 0.7), last(&leaf(&[o, c, 3, 3], 1.3)) * 0.1, leaf(&[o], 2.1)];
-            let plain = |v: &[Tensor]| v[0].conv2d(&v[1], Some(&v[2]), [stride; 2], [1; 2], [1; 2], 1);
-            let fused = |v: &[Tensor]| {
-                let own = conv3(&v[0], &v[1], &v[2], stride);
-                assert_eq!(own.is_some(), crate::grad_enabled());
-                own.unwrap_or_else(|| plain(v))
-            };
-            agree(&format!("convolution of {b} {c} {h} {w} by {stride}"), &inputs, &fused, &plain);
-        }
-        let (x, b) = (leaf(&[1, 16, 4, 4], 0.7), leaf(&[8], 1.0));
-        let w = last(&leaf(&[8, 16, 3, 3], 1.3).detach()).set_requires_grad(true);
-        assert!(conv3(&x, &w, &b, 1).is_some() && conv3(&x, &w, &b, 3).is_none());
-        assert!(conv3(&x, &w.detach(), &b, 1).is_none(), "weights that do not learn");
-        assert!(conv3(&x, &w.contiguous(), &b, 1).is_none() && conv3(&x.narrow(1, 0, 3), &w, &b, 1).is_none());
-        let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
-        assert!(conv3(&x, &w, &b, 1).is_none());
     }
 
     /// What bf16 numbers give in f32, rounded once: values, and gradients of a weighted sum, in any mixture of kinds.

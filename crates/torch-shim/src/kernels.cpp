@@ -515,62 +515,7 @@ float sum(const float *x, long n) {
   return all;
 }
 
-using pshim::Conv3Shape;
-
-// Outputs whose slopes by three taps of one vector of inputs fill the registers.
-constexpr long CONV3_OUTPUTS = LANES == 16 ? 8 : 4;
-
-// Slopes of N outputs by three neighbouring taps of one vector of inputs, over `count` rows of g and of the x beside them. The sum of these
-// rows is taken apart from what dw holds: sums of sums lose less to rounding than one long chain.
-template <long N> void taps(const float *g, const float *x, float *dw, const Conv3Shape &conv, long count) {
-  const long c = conv.inputs, columns = conv.columns(), step = conv.stride * c;
-  // Columns [1, inner) have all three taps inside the picture.
-  const long inner = std::max(1L, (conv.width - 2) / conv.stride + 1);
-  Vec sum[N][3] = {};
-  const auto edge = [&](const float *slopes, long column) {
-    for (long tap = 0; tap < 3; ++tap) {
-      const long at = column * conv.stride + tap - 1;
-      if (at < 0 || at >= conv.width) continue;
-      const Vec v = load(x + at * c);
-      for (long o = 0; o < N; ++o) sum[o][tap] += slopes[o] * v;
-    }
-  };
-  for (long row = 0; row < count; ++row, g += columns * conv.outputs, x += conv.stride * conv.width * c) {
-    edge(g, 0);
-    const float *slopes = g + conv.outputs, *from = x + step - c;
-    for (long column = 1; column < inner; ++column, slopes += conv.outputs, from += step) {
-      const Vec left = load(from), middle = load(from + c), right = load(from + 2 * c);
-#pragma GCC unroll 8
-      for (long o = 0; o < N; ++o) {
-        sum[o][0] += slopes[o] * left;
-        sum[o][1] += slopes[o] * middle;
-        sum[o][2] += slopes[o] * right;
-      }
-    }
-    for (long column = inner; column < columns; ++column, slopes += conv.outputs) edge(slopes, column);
-  }
-  for (long o = 0; o < N; ++o)
-    for (long tap = 0; tap < 3; ++tap) {
-      float *to = dw + o * 9 * c + tap * c;
-      store(to, load(to) + sum[o][tap]);
-    }
-}
-
-void conv3_weights(const float *g, const float *x, float *dw, const Conv3Shape &conv, long tap, long from, long to, long first, long last) {
-  // Row r of g meets row stride r + tap - 1 of x, where there is one.
-  if (conv.height < tap) return;
-  from = std::max(from, tap == 0 ? 1L : 0L);
-  to = std::min(to, (conv.height - tap) / conv.stride + 1);
-  if (from >= to) return;
-  g += from * conv.columns() * conv.outputs;
-  x += (from * conv.stride + tap - 1) * conv.width * conv.inputs;
-  dw += tap * 3 * conv.inputs;
-  for (long c = 0; c < conv.inputs; c += LANES) {
-    long o = first;
-    for (; o + CONV3_OUTPUTS <= last; o += CONV3_OUTPUTS) taps<CONV3_OUTPUTS>(g + o, x + c, dw + o * 9 * conv.inputs + c, conv, to - from);
-    for (; o < last; ++o) taps<1>(g + o, x + c, dw + o * 9 * conv.inputs + c, conv, to - from);
-  }
-}
+#include "conv3_kernels.h"
 } // namespace
 
 namespace pshim {
@@ -589,6 +534,11 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       attention_scratch,
                                       conv3_weights,
                                       CONV3_OUTPUTS,
+                                      winograd_weights,
+                                      winograd_slopes_of_weights,
+                                      winograd_pictures,
+                                      winograd_slopes,
+                                      winograd_out,
                                       panels,
                                       multiply,
                                       turn,

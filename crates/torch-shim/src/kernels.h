@@ -49,6 +49,21 @@ struct Kernels {
   void (*conv3_weights)(const float *g, const float *x, float *dw, const Conv3Shape &conv, long tap, long from, long to, long first, long last);
   // Outputs that `conv3_weights` takes at a time.
   long conv3_outputs;
+  // What Winograd's way makes of pictures, slopes and weights of a `Conv3Shape` of stride 1 are sixteen matrices `step` floats apart, one a
+  // place of a patch, over the two by two pixels of all pictures one after another, its rows [from, to) here. Channels are multiples of
+  // `lanes`, `nothing` holds zeros for all of them.
+  //
+  // u [16, rows, inputs] of outputs [from, to), written from row `row` on, in panels of `panel` columns; `turned`: of the kernel turned around.
+  void (*winograd_weights)(const float *w, float *u, long step, long inputs, long panel, long from, long to, long row, long rows, bool turned);
+  // dw [outputs, 3, 3, inputs] of the sum of `parts` of slopes of u, [16, outputs, inputs] each, `apart` floats apart.
+  void (*winograd_slopes_of_weights)(const float *u, long step, long parts, long apart, float *dw, long inputs, long outputs);
+  // v [16, to - from, inputs] in panels of `panel` columns, of pictures x.
+  void (*winograd_pictures)(const float *x, float *v, long step, const Conv3Shape &conv, long from, long to, long panel, const float *nothing);
+  // z [16, to - from, last - first], slopes of m for slopes g of outputs [first, last).
+  void (*winograd_slopes)(const float *g, float *z, long step, const Conv3Shape &conv, long from, long to, long first, long last,
+                          const float *nothing);
+  // Outputs [first, last) of y for m [16, to - from, last - first], plus the bias if there is one.
+  void (*winograd_out)(const float *m, long step, const float *bias, float *y, const Conv3Shape &conv, long from, long to, long first, long last);
   // The right side b [depth, columns] of products in the order in which `multiply` reads it, from w, whose element (p, j) lies at
   // w[j row + p step], one of the two being 1; columns are filled up to whole vectors. Behind `panel` columns the next begin `panel` depth
   // floats on.

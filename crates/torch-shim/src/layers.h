@@ -26,6 +26,31 @@ inline const pshim::Kernels &kernels() {
   return chosen;
 }
 
+// Whether this is a processor of the makers of MKL.
+inline bool intels() {
+#ifdef PSHIM_X86
+  static const bool so = [] {
+    __builtin_cpu_init();
+    return __builtin_cpu_is("intel") != 0;
+  }();
+  return so;
+#else
+  return false;
+#endif
+}
+
+// Whether products in f32 are better left to our own kernel than to MKL: on processors of other makers than MKL's, with vectors to speak of.
+inline bool own_products() {
+#ifdef PSHIM_X86
+  return kernels().lanes >= 8 && !intels();
+#else
+  return false;
+#endif
+}
+
+// And whether nothing asks for them in another kind.
+inline bool own_products_now() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
+
 inline const float *in(const Tensor &t) { return t.const_data_ptr<float>(); }
 inline float *out(const Tensor &t) { return t.mutable_data_ptr<float>(); }
 

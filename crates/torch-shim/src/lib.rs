@@ -13,11 +13,13 @@
     )
 )]
 
+mod conv3;
 mod fused;
 mod products;
 mod shares;
 
-pub use fused::{adaln, attention, bernoulli, conv3, gated, gelu_tanh, group_norm};
+pub use conv3::conv3;
+pub use fused::{adaln, attention, bernoulli, gated, gelu_tanh, group_norm};
 pub use products::{Frozen, Squash, linear, mlp_gelu, own_products, perceptron};
 pub use shares::{Shared, by_samples};
 

@@ -7,28 +7,6 @@
 namespace {
 using namespace pshim;
 
-// Whether this is a processor of the makers of MKL.
-bool intels() {
-#ifdef PSHIM_X86
-  static const bool so = [] {
-    __builtin_cpu_init();
-    return __builtin_cpu_is("intel") != 0;
-  }();
-  return so;
-#else
-  return false;
-#endif
-}
-
-// Whether products in f32 are better left to our own kernel than to MKL: on processors of other makers than MKL's, with vectors to speak of.
-bool own_products() {
-#ifdef PSHIM_X86
-  return kernels().lanes >= 8 && !intels();
-#else
-  return false;
-#endif
-}
-
 // The right side of products in the order in which our own kernel reads it.
 struct Panels {
   Tensor laid;
@@ -295,7 +273,7 @@ int pshim_is_intels() { return intels(); }
 
 int pshim_own_products() { return own_products(); }
 
-int pshim_own_products_now() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
+int pshim_own_products_now() { return own_products_now(); }
 
 int pshim_panels(at::Tensor *w, at::Tensor **laid) {
   return guarded([&] { *laid = new Tensor(Panels::of_rows(*w).laid); });
