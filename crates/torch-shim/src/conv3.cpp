@@ -12,14 +12,17 @@ constexpr auto LAST = at::MemoryFormat::ChannelsLast;
 namespace winograd {
 // Numbers of a patch.
 constexpr int64_t PLACES = 16;
-// Below this many tiles the weights take as long as the pictures.
-constexpr int64_t FEWEST = 32;
-
 int64_t tiles(const Tensor &x) { return x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2); }
+
+// Weights of so many channels in and out leave the last cache.
+constexpr int64_t WIDE = 1 << 18;
+
+// Tiles that are worth the transforms of so many weights; wide ones leave the last cache on their way.
+int64_t fewest(const Tensor &w) { return std::max<int64_t>(32, w.size(0) * w.size(1) >> 14); }
 
 bool takes(const Tensor &x, const Tensor &w, int64_t stride) {
   const auto lanes = kernels().lanes;
-  return own_products_now() && stride == 1 && w.size(0) % lanes == 0 && w.size(1) % lanes == 0 && tiles(x) >= FEWEST;
+  return own_products_now() && stride == 1 && w.size(0) % lanes == 0 && w.size(1) % lanes == 0 && tiles(x) >= fewest(w);
 }
 
 // Tiles at a time, of pictures of this many channels: `numbers` of each place.
@@ -57,8 +60,9 @@ void convolve(const Tensor &x, const Places &u, const Tensor *bias, const Tensor
   const Conv3Shape conv{x.size(2), x.size(3), x.size(1), y.size(1), 1};
   const auto inputs = conv.inputs, outputs = conv.outputs, panel = kernels().panel;
   const std::vector<float> nothing(inputs);
-  // Pictures and products of so many columns stay in the second cache.
-  const auto block = 2 * panel, some = winograd::some(4096, inputs);
+  // Pictures and products of so many columns stay in the second cache; where weights leave the last one, more tiles pass for each time that
+  // they come back.
+  const auto block = 2 * panel, some = inputs * outputs >= WIDE ? 64 : winograd::some(4096, inputs);
   pshim::in_turns(tiles(x), pshim::pieces(tiles(x), some), [&](int64_t a, int64_t b) {
     const auto rows = b - a;
     const Places v(rows * inputs), m(rows * block);
