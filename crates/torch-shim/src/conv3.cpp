@@ -12,12 +12,13 @@ constexpr auto LAST = at::MemoryFormat::ChannelsLast;
 namespace winograd {
 // Numbers of a patch.
 constexpr int64_t PLACES = 16;
+
 int64_t tiles(const Tensor &x) { return x.size(0) * ((x.size(2) + 1) / 2) * ((x.size(3) + 1) / 2); }
 
 // Weights of so many channels in and out leave the last cache.
 constexpr int64_t WIDE = 1 << 18;
 
-// Tiles that are worth the transforms of so many weights; wide ones leave the last cache on their way.
+// Tiles that are worth the transforms of so many weights.
 int64_t fewest(const Tensor &w) { return std::max<int64_t>(32, w.size(0) * w.size(1) >> 14); }
 
 bool takes(const Tensor &x, const Tensor &w, int64_t stride) {
@@ -115,7 +116,8 @@ struct Conv3 : torch::autograd::Function<Conv3> {
   static Tensor run(const Tensor &x, const Tensor &w, const Tensor &b, int64_t stride) {
     if (!winograd::takes(x, w, stride)) return plain(x, w, b, stride);
     auto y = at::empty({x.size(0), w.size(0), x.size(2), x.size(3)}, x.options(), LAST);
-    winograd::convolve(x, winograd::right(w, false), &b, y);
+    const auto bias = b.contiguous();
+    winograd::convolve(x, winograd::right(w, false), &bias, y);
     return y;
   }
   static Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w, int64_t stride) {

@@ -90,6 +90,8 @@ mod tests {
                 assert_eq!(picture, y.narrow(0, i, 1));
             }
             assert!(conv3(&inputs[0].narrow(2, 0, 2), &inputs[1], &inputs[2], 1).is_none(), "few tiles");
+            let apart = inputs[2].unsqueeze(1).expand([32, 2], true).contiguous().select(1, 0);
+            assert_eq!(conv3(&inputs[0], &inputs[1], &apart, 1).unwrap_or_else(|| y.shallow_clone()), y);
         }
         let slope = |of: &[&Tensor]| Tensor::run_backward(&[y.square().sum(Kind::Float)], of, true, false);
         for (x, beside) in inputs.iter().zip(slope(&inputs.each_ref())) {
