@@ -257,9 +257,11 @@ fn perceptron(first: &Now<'_>, second: &Now<'_>, x: &Tensor) -> Tensor {
     })
 }
 
-/// Tokens that pass through a block together in inference on a processor, or as many as the width is: few enough for what a block makes of
-/// them to stay in the cache of one core, enough for its products to run at their full rate and to pay for reading the weights again.
-const FEW_ROWS: i64 = 256;
+/// Tokens that pass through a block of this width together in inference on a processor: few enough for what a block makes of them to stay in
+/// the cache of one core, enough to pay for reading the weights again. Our own products fetch weights ahead; libtorch's want more rows.
+fn few_rows(width: i64) -> i64 {
+    if shim::own_products() { 128 } else { width.max(256) }
+}
 
 #[derive(Debug)]
 struct Block {
@@ -291,7 +293,7 @@ impl Block {
     /// `x`: `[B, T, D]`, `c`: `[B, D]`, already through SiLU.
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
-        let few = FEW_ROWS.max(x.size()[2]).div_euclid(x.size()[1]).max(1);
+        let few = few_rows(x.size()[2]).div_euclid(x.size()[1]).max(1);
         let rows = x.size()[0] * x.size()[1];
         let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(|l| l.now(rows));
         let modulated = |x: &Tensor, m: &Tensor| {

@@ -101,11 +101,12 @@ impl Linear {
     /// - `x`: `[..., inputs]`
     /// - returns: `[..., outputs]`
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        if self.weight.dim() == 2 {
-            x.linear(&self.weight, Some(&*self.bias))
-        } else {
-            x.linear(&self.weight.flatten(1, -1), Some(&*self.bias))
-        }
+        x.linear(&self.matrix(), Some(&*self.bias))
+    }
+
+    /// The weights as `[outputs, inputs]`.
+    fn matrix(&self) -> Tensor {
+        if self.weight.dim() == 2 { self.weight.shallow_clone() } else { self.weight.flatten(1, -1) }
     }
 
     /// Weights `[outputs, inputs]` and bias `[outputs]`.
@@ -115,8 +116,9 @@ impl Linear {
 
     /// The layer for one pass of `rows` rows in all.
     pub(crate) fn now(&self, rows: i64) -> Now<'_> {
-        let learning = shim::grad_enabled();
-        Now { layer: self, frozen: if learning { None } else { shim::Frozen::new(&self.weight, &self.bias, rows) } }
+        let matrix = self.matrix();
+        let frozen = if shim::grad_enabled() { None } else { shim::Frozen::new(&matrix, &self.bias, rows) };
+        Now { layer: self, matrix: matrix.into(), frozen }
     }
 
     /// Kind of the weights, in which side inputs must come.
@@ -129,16 +131,16 @@ impl Linear {
 #[derive(Debug)]
 pub(crate) struct Now<'a> {
     layer: &'a Linear,
+    matrix: shim::Shared,
     frozen: Option<shim::Frozen>,
 }
 
 impl Now<'_> {
     /// [`Linear::forward`].
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        let [weight, bias] = self.layer.parts();
         let own = match &self.frozen {
             Some(frozen) => frozen.linear(x),
-            None => shim::linear(x, weight, bias),
+            None => shim::linear(x, &self.matrix, &self.layer.bias),
         };
         own.unwrap_or_else(|| self.layer.forward(x))
     }

@@ -100,7 +100,7 @@ struct Linear : torch::autograd::Function<Linear> {
 struct Perceptron : torch::autograd::Function<Perceptron> {
   enum Squash : int64_t { RELU, TANH };
   // Rows that pass together, and outputs whose slopes are taken together.
-  static constexpr int64_t ROWS = 32, OUTPUTS = 32;
+  static constexpr int64_t ROWS = 64, OUTPUTS = 64;
   // `v`: x [N, D], then weights [H, D] and bias [H] of every layer.
   static Tensor plain(const variable_list &v, int64_t squash) {
     auto h = at::linear(v[0], v[1], v[2]);
