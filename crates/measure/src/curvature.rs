@@ -1,7 +1,6 @@
 use crate::lbfgs::Guess;
 use crate::{LogisticProblem, gram};
-use faer::linalg::solvers::{Llt, Solve};
-use faer::{MatMut, Side};
+use pentimento_linalg::Cholesky;
 use rayon::prelude::*;
 
 /// The Hessian at a point without its blocks between classes, as the minimiser's preconditioner.
@@ -15,7 +14,7 @@ pub(crate) struct Curvature<'a> {
 
 enum Inverse {
     /// A factor per row of coefficients, or one for all (weights averaged over the rows).
-    Full(Vec<Llt<f64>>),
+    Full(Vec<Cholesky>),
     /// Diagonals of the blocks only: `[R, D + 1]`.
     Diagonal(Vec<f64>),
 }
@@ -38,7 +37,7 @@ impl<'a> Curvature<'a> {
         }
     }
 
-    fn block(&self, weights: &[f64]) -> Option<Llt<f64>> {
+    fn block(&self, weights: &[f64]) -> Option<Cholesky> {
         let d = self.problem.x.d();
         let mut block = gram::weighted_scatter(self.problem.x, &self.problem.means, weights);
         for j in 0..=d {
@@ -47,7 +46,7 @@ impl<'a> Curvature<'a> {
             }
             block[(j, j)] += if j < d { 1.0 } else { self.intercept_floor() };
         }
-        block.llt(Side::Lower).ok()
+        Cholesky::new(&block)
     }
 
     /// Keeps the intercept's curvature off zero when all items are fitted perfectly.
@@ -95,7 +94,7 @@ impl Guess for Curvature<'_> {
             Inverse::Full(blocks) => {
                 let width = self.problem.x.d() + 1;
                 for (v, block) in v.chunks_mut(width).zip(blocks.iter().cycle()) {
-                    block.solve_in_place(MatMut::from_column_major_slice_mut(v, width, 1));
+                    block.solve(v);
                 }
             }
         }

@@ -1,7 +1,8 @@
 use crate::gram;
 use crate::{Error, Features, Result};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par, Side};
+use faer::{Accum, Mat, Par};
+use pentimento_linalg::{Cholesky, Spectral, eigen, eigenvalues};
 use serde::{Deserialize, Serialize};
 
 /// Share of tr (S1 S2)^1/2 that rounding may take where the fast route is taken.
@@ -98,7 +99,7 @@ impl Gaussian {
         if self.n.is_some_and(|n| n <= self.mean.len()) {
             return None;
         }
-        let factor = self.covariance.llt(Side::Lower).ok()?.L().to_owned();
+        let factor = Cholesky::new(&self.covariance)?.factor();
         let d = factor.nrows();
         let largest = (0..d).fold(0.0f64, |m, i| m.max(self.covariance[(i, i)]));
         let floor = largest * d as f64 * f64::EPSILON;
@@ -107,16 +108,13 @@ impl Gaussian {
 
     /// A factor F with F F^T = covariance and as many columns as its rank.
     fn factor(&self) -> Result<Mat<f64>> {
-        let eigen = self
-            .covariance
-            .self_adjoint_eigen(Side::Lower)
-            .map_err(|_| Error::Eigen { what: "covariance of the features" })?;
-        let values: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
+        let Spectral { vectors, values } =
+            eigen(&self.covariance).ok_or(Error::Eigen { what: "covariance of the features" })?;
         let d = values.len();
         // Eigenvalues below this are the rounding of zeros; under a root they would grow to 1e-8 each.
         let floor = values.iter().fold(0.0f64, |m, v| m.max(v.abs())) * d as f64 * f64::EPSILON;
         let kept: Vec<usize> = (0..d).filter(|&j| values[j] > floor).collect();
-        Ok(Mat::from_fn(d, kept.len(), |i, j| eigen.U()[(i, kept[j])] * values[kept[j]].sqrt()))
+        Ok(Mat::from_fn(d, kept.len(), |i, j| vectors[(i, kept[j])] * values[kept[j]].sqrt()))
     }
 }
 
@@ -140,7 +138,8 @@ fn lower_square(p: &Mat<f64>) -> Mat<f64> {
 }
 
 fn singular_values(p: &Mat<f64>) -> Result<f64> {
-    let values = p.singular_values().map_err(|_| Error::Eigen { what: "product of the covariances" })?;
+    let values =
+        pentimento_linalg::singular_values(p).ok_or(Error::Eigen { what: "product of the covariances" })?;
     Ok(values.iter().sum())
 }
 
@@ -154,9 +153,7 @@ fn root_trace(a: &Gaussian, b: &Gaussian) -> Result<f64> {
 
 /// The same from the product of Cholesky factors.
 fn root_trace_of_definite(p: &Mat<f64>) -> Result<f64> {
-    let values = lower_square(p)
-        .self_adjoint_eigenvalues(Side::Lower)
-        .map_err(|_| Error::Eigen { what: "product of the covariances" })?;
+    let values = eigenvalues(&lower_square(p)).ok_or(Error::Eigen { what: "product of the covariances" })?;
     // Eigenvalues are exact to a few eps of the largest, and a root enlarges that where they are small.
     let noise = 8.0 * f64::EPSILON * values.iter().fold(0.0f64, |m, v| m.max(*v));
     let (sum, error) = values

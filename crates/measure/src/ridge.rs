@@ -1,6 +1,7 @@
 use crate::gram;
 use crate::{Error, Features, Result};
-use faer::{Mat, Side};
+use faer::Mat;
+use pentimento_linalg::{Spectral, eigen};
 
 /// Training items of a ridge regression, decomposed once, ready for any number of targets and strengths.
 ///
@@ -47,11 +48,10 @@ impl<'a> RidgeProblem<'a> {
         } else {
             (Smaller::Rows, gram::inner(x, &means))
         };
-        let eigen = matrix
-            .self_adjoint_eigen(Side::Lower)
-            .map_err(|_| Error::Eigen { what: "inner products of the features" })?;
-        let values = eigen.S().column_vector().iter().map(|v| v.max(0.0)).collect();
-        Ok(Self { x, means, side, vectors: eigen.U().to_owned(), values })
+        let Spectral { vectors, mut values } =
+            eigen(&matrix).ok_or(Error::Eigen { what: "inner products of the features" })?;
+        values.iter_mut().for_each(|v| *v = v.max(0.0));
+        Ok(Self { x, means, side, vectors, values })
     }
 
     /// Fits one target at each strength.

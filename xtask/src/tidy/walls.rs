@@ -3,15 +3,16 @@
 use super::source::{Fault, Source, identifiers, words};
 
 /// Each crate and the crates it may depend on, for building and for tests alike.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("torch-shim", &[]),
     ("io", &[]),
+    ("linalg", &[]),
     ("core", &["torch-shim"]),
     ("data", &["core", "io"]),
     ("nn", &["core", "io", "torch-shim"]),
     ("diffusion", &["core"]),
     ("latent", &["core", "torch-shim"]),
-    ("measure", &["core"]),
+    ("measure", &["core", "linalg"]),
     ("train", &["core", "torch-shim", "io", "data", "nn", "diffusion", "latent", "measure"]),
     ("claims", &["core", "io", "data", "nn", "measure", "train"]),
     ("methods", &["core", "io", "data", "nn", "diffusion", "latent", "measure", "train", "claims"]),

@@ -1,6 +1,7 @@
 use crate::gram;
 use crate::{Error, Features, Result};
 use faer::Mat;
+use pentimento_linalg::singular_values;
 use serde::{Deserialize, Serialize};
 
 /// Whether the mean of the features is taken off first.
@@ -44,7 +45,7 @@ pub fn spectrum(x: &Features, centring: Centring) -> Result<Spectrum> {
         return Err(Error::NoSpread { what: "features", measure: "a rank" });
     }
     let matrix = Mat::from_fn(x.n(), x.d(), |i, j| rows[i * x.d() + j]);
-    let values = matrix.singular_values().map_err(|_| Error::Eigen { what: "singular values of the features" })?;
+    let values = singular_values(&matrix).ok_or(Error::Eigen { what: "singular values of the features" })?;
     Ok(Spectrum { values })
 }
 

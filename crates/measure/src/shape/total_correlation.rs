@@ -1,5 +1,6 @@
 use crate::{Error, Features, Gaussian, Result};
-use faer::{Mat, Side};
+use faer::Mat;
+use pentimento_linalg::eigenvalues;
 
 /// Total correlation of the columns if they were jointly Gaussian, in nats: 0 when they are uncorrelated.
 ///
@@ -28,9 +29,7 @@ pub fn total_correlation(x: &Features) -> Result<f64> {
     }
     let sd: Vec<f64> = kept.iter().map(|&j| covariance[j * d + j].sqrt()).collect();
     let correlation = Mat::from_fn(kept.len(), kept.len(), |i, j| covariance[kept[i] * d + kept[j]] / (sd[i] * sd[j]));
-    let eigen = correlation
-        .self_adjoint_eigenvalues(Side::Lower)
-        .map_err(|_| Error::Eigen { what: "correlations of the features" })?;
+    let eigen = eigenvalues(&correlation).ok_or(Error::Eigen { what: "correlations of the features" })?;
     // Below this an eigenvalue is the rounding of 0.
     let floor = kept.len() as f64 * kept.len() as f64 * f64::EPSILON;
     if eigen.iter().any(|v| *v <= floor) {

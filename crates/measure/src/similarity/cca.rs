@@ -2,6 +2,7 @@ use super::kernel::want_same_items;
 use crate::gram;
 use crate::{Error, Features, Result};
 use faer::Mat;
+use pentimento_linalg::{Spectral, left_singular, singular_values};
 use serde::{Deserialize, Serialize};
 
 /// Canonical correlations of two representations.
@@ -54,7 +55,7 @@ pub fn svcca(a: &Features, b: &Features, share: f64) -> Result<Cca> {
     }
     let (a, b) = (basis("first representation", a, share)?, basis("second representation", b, share)?);
     let product = a.transpose() * &b;
-    let values = product.singular_values().map_err(|_| Error::Eigen { what: "canonical correlations" })?;
+    let values = singular_values(&product).ok_or(Error::Eigen { what: "canonical correlations" })?;
     // Cosines; rounding can lift them past 1.
     let correlations = values.into_iter().map(|v| v.min(1.0)).collect();
     Ok(Cca { correlations, kept: [a.ncols(), b.ncols()] })
@@ -62,7 +63,7 @@ pub fn svcca(a: &Features, b: &Features, share: f64) -> Result<Cca> {
 
 /// Orthonormal basis, `[N, R]`, of the leading directions of the centred columns that hold `share` of their variance.
 fn basis(what: &'static str, x: &Features, share: f64) -> Result<Mat<f64>> {
-    let (u, values) = left_vectors(x)?;
+    let Spectral { vectors, values } = left_vectors(x)?;
     // Below this, relative to the largest, a singular value is rounding.
     let floor = values[0] * x.n().max(x.d()) as f64 * f64::EPSILON;
     let total: f64 = values.iter().map(|v| v * v).sum();
@@ -78,16 +79,15 @@ fn basis(what: &'static str, x: &Features, share: f64) -> Result<Mat<f64>> {
     if rank == 0 || x.values().chunks(x.d()).all(|row| row == x.row(0)) {
         return Err(Error::NoSpread { what, measure: "a correlation" });
     }
-    Ok(u.subcols(0, rank).to_owned())
+    Ok(vectors.subcols(0, rank).to_owned())
 }
 
 /// Left singular vectors of the centred features and their values, largest first.
-pub(super) fn left_vectors(x: &Features) -> Result<(Mat<f64>, Vec<f64>)> {
+fn left_vectors(x: &Features) -> Result<Spectral> {
     let mut centred = Vec::with_capacity(x.n() * x.d());
     gram::centre(x.values(), &gram::means(x), &mut centred);
     let matrix = Mat::from_fn(x.n(), x.d(), |i, j| centred[i * x.d() + j]);
-    let svd = matrix.thin_svd().map_err(|_| Error::Eigen { what: "singular values of a representation" })?;
-    Ok((svd.U().to_owned(), svd.S().column_vector().iter().copied().collect()))
+    left_singular(&matrix).ok_or(Error::Eigen { what: "singular values of a representation" })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use super::kernel::want_same_items;
 use crate::gram;
 use crate::{Error, Features, Result};
 use faer::Mat;
+use pentimento_linalg::singular_values;
 
 /// What is left between two representations of the same items after the best shift, scale and rotation, in [0, 1].
 ///
@@ -21,7 +22,7 @@ pub fn procrustes(a: &Features, b: &Features) -> Result<f64> {
     let a = unit("first representation", a)?;
     let b = unit("second representation", b)?;
     let product = a.transpose() * &b;
-    let values = product.singular_values().map_err(|_| Error::Eigen { what: "product of the representations" })?;
+    let values = singular_values(&product).ok_or(Error::Eigen { what: "product of the representations" })?;
     let nuclear: f64 = values.iter().sum();
     Ok((1.0 - nuclear * nuclear).clamp(0.0, 1.0))
 }
