@@ -1,4 +1,5 @@
 use pentimento_core::{Noise, Stream};
+use pentimento_torch_shim as shim;
 use std::f64::consts::TAU;
 use tch::{Kind, Tensor};
 
@@ -39,7 +40,8 @@ impl Gaussian {
 
     /// mu + sigma eps at a given eps `[B, Z]`.
     pub fn at(&self, eps: &Tensor) -> Tensor {
-        &self.mean + (&self.logvar * 0.5).exp() * eps
+        shim::gaussian_at(&self.mean, &self.logvar, eps)
+            .unwrap_or_else(|| &self.mean + (&self.logvar * 0.5).exp() * eps)
     }
 
     /// KL(q || N(0, I)) of each coordinate in nats, `[B, Z]`.
@@ -54,7 +56,8 @@ impl Gaussian {
 
     /// KL(q || N(0, I)) in nats, `[B]`.
     pub fn kl(&self) -> Tensor {
-        self.kl_terms().sum_dim_intlist(1, false, Kind::Float)
+        shim::gaussian_kl(&self.mean, &self.logvar)
+            .unwrap_or_else(|| self.kl_terms().sum_dim_intlist(1, false, Kind::Float))
     }
 
     /// ln q(z), `[B]`.

@@ -6,7 +6,7 @@ use pentimento_linalg::{Cholesky, eigen, eigenvalues, left_singular, singular_va
 
 /// Rough numbers that are the same each time.
 fn rough(rows: usize, columns: usize) -> Mat<f64> {
-    Mat::from_fn(rows, columns, |i, j| ((7 * i + 3 * j * j + 1) as f64).sin())
+    Mat::from_fn(rows, columns, |i, j| ((i * i + 3 * i * j * j + 5 * j + 1) as f64).sin())
 }
 
 fn gap(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
@@ -21,7 +21,15 @@ fn scaled(vectors: &Mat<f64>, values: &[f64]) -> Mat<f64> {
 #[test]
 fn eigenvectors_put_a_symmetric_matrix_together_again() {
     // Values 1 and 3; what lies above the diagonal is not read.
-    let small = Mat::from_fn(2, 2, |i, j| if i == j { 2.0 } else if i > j { 1.0 } else { f64::NAN });
+    let small = Mat::from_fn(2, 2, |i, j| {
+        if i == j {
+            2.0
+        } else if i > j {
+            1.0
+        } else {
+            f64::NAN
+        }
+    });
     let values = eigenvalues(&small).unwrap();
     assert!((values[0] - 1.0).abs() < 1e-14 && (values[1] - 3.0).abs() < 1e-14, "{values:?}");
     let a = rough(40, 17);

@@ -138,8 +138,7 @@ fn lower_square(p: &Mat<f64>) -> Mat<f64> {
 }
 
 fn singular_values(p: &Mat<f64>) -> Result<f64> {
-    let values =
-        pentimento_linalg::singular_values(p).ok_or(Error::Eigen { what: "product of the covariances" })?;
+    let values = pentimento_linalg::singular_values(p).ok_or(Error::Eigen { what: "product of the covariances" })?;
     Ok(values.iter().sum())
 }
 

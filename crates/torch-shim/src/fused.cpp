@@ -393,6 +393,75 @@ struct Bernoulli : torch::autograd::Function<Bernoulli> {
     return {wanted(0) ? saved[1] * g : Tensor(), wanted(1) ? saved[2] * g : Tensor()};
   }
 };
+// KL(q || N(0, I)) of diagonal Gaussians.
+struct GaussianKl : torch::autograd::Function<GaussianKl> {
+  static Tensor plain(const variable_list &v) { return ((v[0].square() + v[1].exp() - 1 - v[1]) * 0.5).sum(1); }
+  static Tensor run(const Tensor &mean, const Tensor &logvar, Tensor &variance) {
+    const auto m = vectors(mean), l = vectors(logvar);
+    const auto rows = m.size(0), width = m.size(1);
+    auto sums = at::empty({rows}, m.options());
+    variance = at::empty({rows, width}, m.options());
+    each(rows, width, [&](int64_t a, int64_t b) {
+      kernels().gaussian_kl(in(m) + a * m.stride(0), m.stride(0), in(l) + a * l.stride(0), l.stride(0), out(variance) + a * width,
+                            out(sums) + a, b - a, width);
+    });
+    return sums;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &mean, const Tensor &logvar) {
+    Tensor variance;
+    auto sums = run(mean, logvar, variance);
+    ctx->save_for_backward({mean, logvar, variance});
+    return sums;
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {saved[0], saved[1]}, grads[0]);
+    const auto g = grads[0].contiguous(), m = vectors(saved[0]), variance = saved[2];
+    auto dm = at::empty_like(variance), dl = at::empty_like(variance);
+    const auto width = m.size(1);
+    each(m.size(0), width, [&](int64_t a, int64_t b) {
+      for (; a < b; ++a) {
+        const float slope = in(g)[a], *mean = in(m) + a * m.stride(0), *wide = in(variance) + a * width;
+        float *to_mean = out(dm) + a * width, *to_logvar = out(dl) + a * width;
+        for (int64_t i = 0; i < width; ++i) {
+          to_mean[i] = slope * mean[i];
+          to_logvar[i] = 0.5f * slope * (wide[i] - 1.0f);
+        }
+      }
+    });
+    return {dm, dl};
+  }
+};
+
+// Draws of diagonal Gaussians at given numbers.
+struct GaussianAt : torch::autograd::Function<GaussianAt> {
+  static Tensor plain(const variable_list &v) { return v[0] + (v[1] * 0.5).exp() * v[2]; }
+  static Tensor run(const Tensor &mean, const Tensor &logvar, const Tensor &eps, Tensor &spread) {
+    const auto m = vectors(mean), l = vectors(logvar), e = eps.contiguous();
+    const auto rows = m.size(0), width = m.size(1);
+    auto z = at::empty({rows, width}, m.options());
+    spread = at::empty_like(z);
+    each(rows, width, [&](int64_t a, int64_t b) {
+      const auto from = a * width;
+      kernels().gaussian_at(in(m) + a * m.stride(0), m.stride(0), in(l) + a * l.stride(0), l.stride(0), in(e) + from, out(spread) + from,
+                            out(z) + from, b - a, width);
+    });
+    return z;
+  }
+  static Tensor forward(AutogradContext *ctx, const Tensor &mean, const Tensor &logvar, const Tensor &eps) {
+    Tensor spread;
+    auto z = run(mean, logvar, eps, spread);
+    ctx->save_for_backward({mean, logvar, eps, spread});
+    return z;
+  }
+  static variable_list backward(AutogradContext *ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto g = grads[0];
+    if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, {saved[0], saved[1], saved[2]}, g);
+    const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
+    return {wanted(0) ? g : Tensor(), wanted(1) ? g * saved[3] * 0.5 : Tensor(), wanted(2) ? (saved[1] * 0.5).exp() * g : Tensor()};
+  }
+};
 } // namespace
 
 extern "C" {
@@ -410,6 +479,20 @@ int pshim_bernoulli(at::Tensor *x, at::Tensor *logits, at::Tensor **y) {
   return guarded([&] {
     const auto a = x->contiguous(), b = logits->contiguous();
     *y = new Tensor(learns({x, logits}) ? Bernoulli::apply(a, b) : Bernoulli::run(a, b, nullptr));
+  });
+}
+
+int pshim_gaussian_kl(at::Tensor *mean, at::Tensor *logvar, at::Tensor **y) {
+  return guarded([&] {
+    Tensor variance;
+    *y = new Tensor(learns({mean, logvar}) ? GaussianKl::apply(*mean, *logvar) : GaussianKl::run(*mean, *logvar, variance));
+  });
+}
+
+int pshim_gaussian_at(at::Tensor *mean, at::Tensor *logvar, at::Tensor *eps, at::Tensor **y) {
+  return guarded([&] {
+    Tensor spread;
+    *y = new Tensor(learns({mean, logvar, eps}) ? GaussianAt::apply(*mean, *logvar, *eps) : GaussianAt::run(*mean, *logvar, *eps, spread));
   });
 }
 

@@ -13,6 +13,13 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn pshim_fused_takes(a: *const *mut C_tensor, n: usize) -> c_int;
     fn pshim_bernoulli(x: *mut C_tensor, logits: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_gaussian_kl(mean: *mut C_tensor, logvar: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
+    fn pshim_gaussian_at(
+        mean: *mut C_tensor,
+        logvar: *mut C_tensor,
+        eps: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
     fn pshim_gelu(x: *mut C_tensor, y: *mut *mut C_tensor) -> c_int;
     fn pshim_adaln(
         x: *mut C_tensor,
@@ -66,13 +73,47 @@ pub fn gelu_tanh(x: &Tensor) -> Option<Tensor> {
 /// - `x`, `logits`: `[B, D]`
 /// - returns: `[B]`
 pub fn bernoulli(x: &Tensor, logits: &Tensor) -> Option<Tensor> {
-    let single = [x, logits].iter().all(|t| t.kind() == Kind::Float && t.dim() == 2);
-    if !single || x.size() != logits.size() || !own_products_now() || !takes(&[x, logits]) {
+    if !likelihoods_take(&[x, logits]) {
         return None;
     }
     let (x, logits) = (x.as_ptr().cast_mut(), logits.as_ptr().cast_mut());
     // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
     Some(made(|y| unsafe { pshim_bernoulli(x, logits, y) }))
+}
+
+/// KL(N(mean, e^logvar) || N(0, I)) of each row, in f32: sum_d (m_d^2 + e^(l_d) - 1 - l_d) / 2. From ln sigma^2 = 87 on it is infinite. Where
+/// [`bernoulli`] is taken.
+///
+/// # Shapes
+/// - `mean`, `logvar`: `[B, D]`
+/// - returns: `[B]`
+pub fn gaussian_kl(mean: &Tensor, logvar: &Tensor) -> Option<Tensor> {
+    if !likelihoods_take(&[mean, logvar]) {
+        return None;
+    }
+    let (m, l) = (mean.as_ptr().cast_mut(), logvar.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
+    Some(made(|y| unsafe { pshim_gaussian_kl(m, l, y) }))
+}
+
+/// Draws `mean + e^(logvar / 2) eps` at given eps, in f32. Where [`bernoulli`] is taken.
+///
+/// # Shapes
+/// - `mean`, `logvar`, `eps`: `[B, D]`
+/// - returns: `[B, D]`
+pub fn gaussian_at(mean: &Tensor, logvar: &Tensor, eps: &Tensor) -> Option<Tensor> {
+    if !likelihoods_take(&[mean, logvar, eps]) {
+        return None;
+    }
+    let (m, l, e) = (mean.as_ptr().cast_mut(), logvar.as_ptr().cast_mut(), eps.as_ptr().cast_mut());
+    // SAFETY: live tensors borrowed for the call, of the shapes the kernel reads.
+    Some(made(|y| unsafe { pshim_gaussian_at(m, l, e, y) }))
+}
+
+/// Whether these are f32 of the same `[B, D]`, where products are our own.
+fn likelihoods_take(all: &[&Tensor]) -> bool {
+    let fits = |t: &&Tensor| t.kind() == Kind::Float && t.dim() == 2 && t.size() == all[0].size();
+    all.iter().all(fits) && own_products_now() && takes(all)
 }
 
 /// Layer normalisation, then scale and shift per sample: `norm(x) (1 + scale) + shift`.
@@ -240,6 +281,37 @@ pub(crate) mod tests {
             let double = logits.to_kind(Kind::Double);
             assert!(bernoulli(&double, &double).is_none() && bernoulli(&logits, &logits.view(-1)).is_none());
         }
+    }
+
+    #[test]
+    fn gaussians_equal_libtorch_with_two_derivatives() {
+        let plain_kl =
+            |m: &Tensor, l: &Tensor| ((m.square() + l.exp() - 1.0 - l) * 0.5).sum_dim_intlist(1, false, Kind::Float);
+        let plain_at = |m: &Tensor, l: &Tensor, e: &Tensor| m + (l * 0.5).exp() * e;
+        for (rows, width) in [(3, 1), (5, 13), (700, 32)] {
+            // Halves of one output, as an encoder gives them.
+            let inputs = [leaf(&[rows, 2 * width], 1.3), leaf(&[rows, width], 0.7)];
+            let cut = |v: &[Tensor]| v[0].chunk(2, 1);
+            let kl = |v: &[Tensor]| gaussian_kl(&cut(v)[0], &cut(v)[1]);
+            let at = |v: &[Tensor]| gaussian_at(&cut(v)[0], &cut(v)[1], &v[1]);
+            assert_eq!((kl(&inputs).is_some(), at(&inputs).is_some()), (own_products(), own_products()));
+            let mean = |sum: Tensor| sum / width as f64;
+            let plain = |v: &[Tensor]| plain_kl(&cut(v)[0], &cut(v)[1]);
+            agree("divergence", &inputs[..1], &|v| mean(kl(v).unwrap_or_else(|| plain(v))), &|v| mean(plain(v)));
+            let plain = |v: &[Tensor]| plain_at(&cut(v)[0], &cut(v)[1], &v[1]);
+            agree("draws", &inputs, &|v| at(v).unwrap_or_else(|| plain(v)), &plain);
+        }
+        // What runs away is seen to: no finite number in place of an infinite one.
+        let one = |v: f32| Tensor::from_slice(&[v]).view([1, 1]);
+        for (logvar, want) in [(-300.0, 149.5), (300.0, f64::INFINITY), (f32::NAN, f64::NAN)] {
+            let Some(found) = gaussian_kl(&one(0.0), &one(logvar)) else { return };
+            let found = found.double_value(&[0]);
+            assert!(found == want || (found.is_nan() && want.is_nan()), "{logvar}: {found}");
+        }
+        assert!(gaussian_at(&one(0.0), &one(300.0), &one(1.0)).unwrap().double_value(&[0]).is_infinite());
+        let double = one(1.0).to_kind(Kind::Double);
+        assert!(gaussian_kl(&double, &double).is_none() && gaussian_kl(&one(1.0), &one(1.0).view(-1)).is_none());
+        assert!(gaussian_at(&one(1.0), &one(1.0), &one(1.0).view(-1)).is_none());
     }
 
     #[test]

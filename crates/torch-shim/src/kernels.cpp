@@ -149,6 +149,31 @@ void bernoulli(const float *x, const float *logits, float *slope, float *sums, l
   (slope ? bernoulli_of<true> : bernoulli_of<false>)(x, logits, slope, sums, rows, width);
 }
 
+inline float growing(float x) { return x > EXPONENT_BOUND ? __builtin_inff() : exponential(x); }
+
+void gaussian_kl(const float *mean, long mean_row, const float *logvar, long log_row, float *variance, float *sums, long rows, long width) {
+  for (long i = 0; i < rows; ++i, mean += mean_row, logvar += log_row, variance += width) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (long d = 0; d < width; ++d) {
+      variance[d] = growing(logvar[d]);
+      sum += mean[d] * mean[d] + variance[d] - 1.0f - logvar[d];
+    }
+    sums[i] = 0.5f * sum;
+  }
+}
+
+void gaussian_at(const float *mean, long mean_row, const float *logvar, long log_row, const float *eps, float *spread, float *z, long rows,
+                 long width) {
+  for (long i = 0; i < rows; ++i, mean += mean_row, logvar += log_row, eps += width, spread += width, z += width) {
+#pragma omp simd
+    for (long d = 0; d < width; ++d) {
+      spread[d] = growing(0.5f * logvar[d]) * eps[d];
+      z[d] = mean[d] + spread[d];
+    }
+  }
+}
+
 // Per channel, the sum over pixels of what `term` makes of a value; four rows at a time spare the sums' way through the cache.
 template <class F> inline void channel_sums(const float *x, long pixels, long row, long width, float *sums, F term) {
   std::fill(sums, sums + width, 0.0f);
@@ -388,9 +413,12 @@ void panels(const float *w, long row, long step, float *out, long columns, long 
         for (long q = p; q < last; ++q) {
           const float *from = w + j + q * step;
           float *to = out + j * depth + q * width;
-          if (columns - j >= PANEL)
+          if (columns - j >= PANEL) {
             for (int v = 0; v < 3; ++v) store(to + v * LANES, load(from + v * LANES));
-          else
+            // What this panel is given and reads with the next lines.
+            __builtin_prefetch(to + 8 * PANEL, 1);
+            __builtin_prefetch(from + 4 * step);
+          } else
             std::copy(from, from + columns - j, to);
         }
       }
@@ -554,6 +582,8 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       turn,
                                       sum,
                                       bernoulli,
+                                      gaussian_kl,
+                                      gaussian_at,
                                       PANEL,
                                       LANES};
 } // namespace pshim

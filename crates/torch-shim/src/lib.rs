@@ -19,7 +19,7 @@ mod products;
 mod shares;
 
 pub use conv3::conv3;
-pub use fused::{adaln, attention, bernoulli, gated, gelu_tanh, group_norm};
+pub use fused::{adaln, attention, bernoulli, gated, gaussian_at, gaussian_kl, gelu_tanh, group_norm};
 pub use products::{Frozen, Squash, linear, mlp_gelu, own_products, perceptron};
 pub use shares::{Shared, by_samples};
 
