@@ -62,6 +62,19 @@ fn rows() -> Vec<Row> {
             fused: |x| took(shim::bernoulli(&x[0], &x[1])),
             composed: |x| (&x[0] * &x[1] - x[1].softplus()).sum_dim_intlist(1, false, Kind::Float),
         },
+        Row {
+            name: "draws and divergence of row 5's encoder",
+            inputs: [vec![256, 64], vec![256, 32]].map(|size| (size, single)).into(),
+            fused: |x| {
+                let q = x[0].chunk(2, 1);
+                took(shim::gaussian_at(&q[0], &q[1], &x[1])) + took(shim::gaussian_kl(&q[0], &q[1])).unsqueeze(1)
+            },
+            composed: |x| {
+                let q = x[0].chunk(2, 1);
+                let divergence = (q[0].square() + q[1].exp() - 1.0 - &q[1]) * 0.5;
+                &q[0] + (&q[1] * 0.5).exp() * &x[1] + divergence.sum_dim_intlist(1, true, Kind::Float)
+            },
+        },
     ];
     let own = own.into_iter().filter(|_| shim::own_products());
     let convolution = [vec![MAPS[0], MAPS[2], MAPS[2], channel], vec![channel, 3, 3, channel], vec![channel]];
