@@ -1,5 +1,5 @@
-//! Decompositions of dense matrices in f64. faer's are generic and compile where they are first used, for a minute and more: here that
-//! happens once, for everyone above and for their tests.
+//! Decompositions of dense matrices in f64. faer's are generic and compile where they are used: here that happens once, for everyone above
+//! and for their tests.
 //!
 //! Each gives `None` where an iteration did not come to its end.
 

@@ -393,6 +393,7 @@ struct Bernoulli : torch::autograd::Function<Bernoulli> {
     return {wanted(0) ? saved[1] * g : Tensor(), wanted(1) ? saved[2] * g : Tensor()};
   }
 };
+
 // KL(q || N(0, I)) of diagonal Gaussians.
 struct GaussianKl : torch::autograd::Function<GaussianKl> {
   static Tensor plain(const variable_list &v) { return ((v[0].square() + v[1].exp() - 1 - v[1]) * 0.5).sum(1); }

@@ -81,7 +81,7 @@ pub fn bernoulli(x: &Tensor, logits: &Tensor) -> Option<Tensor> {
     Some(made(|y| unsafe { pshim_bernoulli(x, logits, y) }))
 }
 
-/// KL(N(mean, e^logvar) || N(0, I)) of each row, in f32: sum_d (m_d^2 + e^(l_d) - 1 - l_d) / 2. From ln sigma^2 = 87 on it is infinite. Where
+/// KL(N(mean, e^logvar) || N(0, I)) of each row, in f32: sum_d (m_d^2 + e^(l_d) - 1 - l_d) / 2. Above ln sigma^2 = 87 it is infinite. Where
 /// [`bernoulli`] is taken.
 ///
 /// # Shapes

@@ -79,7 +79,7 @@ struct Kernels {
   // Of every row of x and logits [rows, width], sum of x l - softplus(l); `slope`, where it is not null, is x - logistic(l).
   void (*bernoulli)(const float *x, const float *logits, float *slope, float *sums, long rows, long width);
   // Of every row of mean and logvar, [rows, width] with rows `mean_row` and `log_row` apart, half the sum of m^2 + e^l - 1 - l; `variance`
-  // [rows, width] is e^l, infinite from EXPONENT_BOUND on.
+  // [rows, width] is e^l, infinite above EXPONENT_BOUND.
   void (*gaussian_kl)(const float *mean, long mean_row, const float *logvar, long log_row, float *variance, float *sums, long rows, long width);
   // z = m + s of the same rows, `spread` s = e^(l / 2) eps; z, spread and eps [rows, width].
   void (*gaussian_at)(const float *mean, long mean_row, const float *logvar, long log_row, const float *eps, float *spread, float *z, long rows,
