@@ -142,7 +142,7 @@ impl Now<'_> {
             Some(frozen) => frozen.linear(x),
             None => shim::linear(x, &self.matrix, &self.layer.bias),
         };
-        own.unwrap_or_else(|| self.layer.forward(x))
+        own.unwrap_or_else(|| x.linear(&self.matrix, Some(&*self.layer.bias)))
     }
 
     /// [`Linear::parts`].
