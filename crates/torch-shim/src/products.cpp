@@ -73,6 +73,55 @@ struct Right {
   }
 };
 
+// Slopes of a linear layer's weights and bias, dw [H, D] = g^T x and db [H] the sums of g, for slopes g [N, H] of what it made of x [N, D].
+struct Learning {
+  Tensor g, x, dw, db;
+  Learning(const Tensor &g, const Tensor &x, bool weights, bool bias) : g(g), x(x) {
+    if (weights) dw = at::empty({g.size(1), x.size(1)}, x.options());
+    if (bias) db = at::empty({g.size(1)}, x.options());
+  }
+};
+
+// Those of several layers, shared out by outputs: g is turned a few outputs and some rows at a time, what lies in the second cache meets x.
+void learn(at::ArrayRef<Learning> layers) {
+  constexpr int64_t OUTPUTS = 64, ROWS = 512;
+  struct Task {
+    const Learning *layer;
+    const std::vector<Panels> *entered;
+    int64_t from, to;
+  };
+  std::vector<std::vector<Panels>> entered(layers.size());
+  std::vector<Task> tasks;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto &l = layers[i];
+    const auto n = l.g.size(0), outputs = l.g.size(1);
+    if (l.dw.defined())
+      for (int64_t from = 0; from < n; from += ROWS) entered[i].push_back(Panels::of_columns(l.x.narrow(0, from, std::min(ROWS, n - from))));
+    if (!l.dw.defined() && !l.db.defined()) continue;
+    for (int64_t from = 0; from < outputs; from += OUTPUTS) tasks.push_back({&l, &entered[i], from, std::min(from + OUTPUTS, outputs)});
+  }
+  const int64_t count = tasks.size();
+  pshim::in_turns(count, count, [&](int64_t a, int64_t) {
+    const auto &[layer, entered, from, to] = tasks[a];
+    const auto &[g, x, dw, db] = *layer;
+    const auto n = g.size(0), outputs = g.size(1), depth = x.size(1), rows = to - from;
+    std::vector<float> turned(rows * std::min(ROWS, n));
+    for (int64_t at = 0; at < n; at += ROWS) {
+      const auto some = std::min(ROWS, n - at);
+      kernels().turn(in(g) + at * outputs + from, outputs, turned.data(), some, some, rows);
+      if (dw.defined()) {
+        auto *slope = out(dw) + from * depth;
+        kernels().multiply(turned.data(), some, 1, in((*entered)[at / ROWS].laid), at > 0 ? slope : nullptr, depth, slope, depth, rows, depth, some);
+      }
+      if (db.defined())
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto sum = kernels().sum(turned.data() + r * some, some);
+          out(db)[from + r] = at > 0 ? out(db)[from + r] + sum : sum;
+        }
+    }
+  });
+}
+
 // A linear layer over many rows.
 struct Linear : torch::autograd::Function<Linear> {
   static Tensor plain(const variable_list &v) { return at::linear(v[0], v[1], v[2]); }
@@ -91,7 +140,9 @@ struct Linear : torch::autograd::Function<Linear> {
     const auto g = grads[0].contiguous(), x = saved[0], w = saved[1];
     Tensor dx;
     if (ctx->needs_input_grad(0)) Right::of_slope(w).to(dx = at::empty_like(x), g);
-    return {dx, ctx->needs_input_grad(1) ? at::mm(g.t(), x) : Tensor(), ctx->needs_input_grad(2) ? g.sum(0) : Tensor()};
+    const Learning own(g, x, ctx->needs_input_grad(1), ctx->needs_input_grad(2));
+    learn(own);
+    return {dx, own.dw, own.db};
   }
 };
 
@@ -99,8 +150,8 @@ struct Linear : torch::autograd::Function<Linear> {
 // there and back, and threads meet once a pass instead of once a layer.
 struct Perceptron : torch::autograd::Function<Perceptron> {
   enum Squash : int64_t { RELU, TANH };
-  // Rows that pass together, and outputs whose slopes are taken together.
-  static constexpr int64_t ROWS = 64, OUTPUTS = 64;
+  // Rows that pass together.
+  static constexpr int64_t ROWS = 64;
   // `v`: x [N, D], then weights [H, D] and bias [H] of every layer.
   static Tensor plain(const variable_list &v, int64_t squash) {
     auto h = at::linear(v[0], v[1], v[2]);
@@ -173,33 +224,15 @@ struct Perceptron : torch::autograd::Function<Perceptron> {
         if (i > 0 && squash == TANH) at::tanh_backward_out(slope, slope, part(entered(i)));
       }
     });
-    variable_list made{dx};
-    struct Task {
-      size_t layer;
-      int64_t from, to;
-    };
-    std::vector<Task> tasks;
+    std::vector<Learning> learning;
     for (size_t i = 0; i < depth; ++i) {
       const auto wanted = [&](size_t k) { return ctx->needs_input_grad(1 + 2 * i + k); };
-      made.push_back(wanted(0) ? at::empty_like(weights(i)) : Tensor());
-      made.push_back(wanted(1) ? at::empty({weights(i).size(0)}, x.options()) : Tensor());
-      panels[i] = wanted(0) ? std::optional(Panels::of_columns(entered(i))) : std::nullopt;
-      const auto outputs = weights(i).size(0);
-      if (!wanted(0) && !wanted(1)) continue;
-      for (int64_t from = 0; from < outputs; from += OUTPUTS) tasks.push_back({i, from, std::min(from + OUTPUTS, outputs)});
+      learning.emplace_back(slopes[i], entered(i), wanted(0), wanted(1));
     }
+    learn(learning);
+    variable_list made{dx};
+    for (const auto &l : learning) made.insert(made.end(), {l.dw, l.db});
     made.emplace_back();
-    const int64_t count = tasks.size();
-    pshim::in_turns(count, count, [&](int64_t a, int64_t) {
-      const auto [i, from, to] = tasks[a];
-      const auto rows = to - from, outputs = weights(i).size(0);
-      std::vector<float> turned(rows * n);
-      kernels().turn(in(slopes[i]) + from, outputs, turned.data(), n, n, rows);
-      if (const auto &dw = made[1 + 2 * i]; dw.defined())
-        kernels().multiply(turned.data(), n, 1, in(panels[i]->laid), nullptr, 0, out(dw) + from * dw.size(1), dw.size(1), rows, dw.size(1), n);
-      if (const auto &db = made[2 + 2 * i]; db.defined())
-        for (int64_t r = 0; r < rows; ++r) out(db)[from + r] = kernels().sum(turned.data() + r * n, n);
-    });
     return made;
   }
 };
@@ -255,6 +288,11 @@ struct Mlp : torch::autograd::Function<Mlp> {
       kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
       if (dx.defined()) first.to(part(dx), slope);
     });
+    if (own_products()) {
+      const Learning own[] = {{dh, x, wanted(1), wanted(2)}, {g, a, wanted(3), wanted(4)}};
+      learn(own);
+      return {dx, own[0].dw, own[0].db, own[1].dw, own[1].db};
+    }
     return {dx, wanted(1) ? at::mm(dh.t(), x) : Tensor(), wanted(2) ? dh.sum(0) : Tensor(), wanted(3) ? at::mm(g.t(), a) : Tensor(),
             wanted(4) ? g.sum(0) : Tensor()};
   }

@@ -65,8 +65,8 @@ fn reads(weight: &Tensor, x: &Tensor) -> bool {
     x.kind() == Kind::Float && x.size().last() == weight.size().last() && x.numel() > 0
 }
 
-/// A linear layer in f32 over at least 256 rows, by products of our own where those are the faster ones; the slopes of its weights are
-/// libtorch's. Sums are those of [`Frozen`]. `None` under autocast.
+/// A linear layer in f32 over at least 256 rows, there and back by products of our own where those are the faster ones. Sums are those of
+/// [`Frozen`]. `None` under autocast.
 ///
 /// # Shapes
 /// - `x`: `[..., D]`; `weight`: `[H, D]`; `bias`: `[H]`
@@ -217,8 +217,9 @@ mod tests {
 
     #[test]
     fn a_linear_layer_of_many_rows_equals_libtorchs_with_two_derivatives() {
-        for (depth, outputs) in [(8, 24), (300, 7)] {
-            let inputs = [leaf(&[2, 130, depth], 0.7), leaf(&[outputs, depth], 1.3) * 0.1, leaf(&[outputs], 2.1)];
+        // The last has more rows than are turned at a time for the slopes of weights, and more outputs.
+        for (tokens, depth, outputs) in [(130, 8, 24), (130, 300, 7), (301, 5, 70)] {
+            let inputs = [leaf(&[2, tokens, depth], 0.7), leaf(&[outputs, depth], 1.3) * 0.1, leaf(&[outputs], 2.1)];
             let plain = |v: &[Tensor]| v[0].linear(&v[1], Some(&v[2]));
             let own = |v: &[Tensor]| linear(&v[0], &v[1], &v[2]);
             assert_eq!(own(&inputs).is_some(), own_products(), "every maker's processor but Intel's");
