@@ -55,7 +55,7 @@ pub use params::{Param, Params, Role, Scope};
 const NUMERICS: u32 = 4;
 
 /// Single precision with products of our own, on processors where those are the faster ones.
-const OWN_PRODUCTS: u32 = 10;
+const OWN_PRODUCTS: u32 = 11;
 
 /// The version of the arithmetic of products in a kind on this processor; those in bfloat16 are counted apart, as what moves them often
 /// leaves single precision as it was.

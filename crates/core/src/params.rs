@@ -1,4 +1,5 @@
 use crate::{Error, noise};
+use pentimento_torch_shim::{Held, Standing};
 use std::cell::RefCell;
 use tch::{Device, Tensor};
 
@@ -28,6 +29,7 @@ pub struct Params {
     entries: RefCell<Vec<Param>>,
     device: Device,
     seed: u64,
+    standing: Standing,
 }
 
 /// A place in the tree of names, from which modules make their parameters.
@@ -40,7 +42,7 @@ pub struct Scope<'a> {
 impl Params {
     /// No tensors yet. Initial values are drawn on the host, by (seed, name), and then moved to the device.
     pub fn new(device: Device, seed: u64) -> Self {
-        Self { entries: RefCell::default(), device, seed }
+        Self { entries: RefCell::default(), device, seed, standing: Standing::default() }
     }
 
     /// The root of the names.
@@ -63,6 +65,11 @@ impl Params {
     pub fn trainable(&self) -> Vec<Tensor> {
         let all = self.entries.borrow();
         all.iter().filter(|p| p.role == Role::Trainable).map(|p| p.tensor.shallow_clone()).collect()
+    }
+
+    /// Values stay as they are until the result goes: passes without gradients may lay weights out once for all of them.
+    pub fn stand(&self) -> Held {
+        self.standing.hold()
     }
 
     /// Number of learned scalars.
@@ -137,6 +144,11 @@ impl<'a> Scope<'a> {
     /// The device of the parameters.
     pub fn device(&self) -> Device {
         self.params.device
+    }
+
+    /// Where layers leave weights that they laid out, while those stand ([`Params::stand`]).
+    pub fn standing(&self) -> Standing {
+        self.params.standing.clone()
     }
 
     /// A learned tensor with given values.

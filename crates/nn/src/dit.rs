@@ -251,7 +251,8 @@ fn gated(x: &Tensor, gate: &Tensor, h: &Tensor) -> Tensor {
 
 /// `second(gelu(first(x)))`.
 fn perceptron(first: &Now<'_>, second: &Now<'_>, x: &Tensor) -> Tensor {
-    shim::mlp_gelu(x, first.parts(), second.parts()).unwrap_or_else(|| {
+    let together = if first.stands() { None } else { shim::mlp_gelu(x, first.parts(), second.parts()) };
+    together.unwrap_or_else(|| {
         let h = first.forward(x);
         second.forward(&shim::gelu_tanh(&h).unwrap_or_else(|| h.gelu("tanh")))
     })
@@ -260,7 +261,7 @@ fn perceptron(first: &Now<'_>, second: &Now<'_>, x: &Tensor) -> Tensor {
 /// Tokens that pass through a block of this width together in inference on a processor: few enough for what a block makes of them to stay in
 /// the cache of one core, enough to pay for reading the weights again. Our own products fetch weights ahead; libtorch's want more rows.
 fn few_rows(width: i64) -> i64 {
-    if shim::own_products() { 128 } else { width.max(256) }
+    if shim::own_products() { 256 } else { width.max(256) }
 }
 
 #[derive(Debug)]
@@ -294,7 +295,7 @@ impl Block {
     fn forward(&self, x: &Tensor, c: &Tensor) -> Tensor {
         let m = self.modulation.forward(c).unsqueeze(1); // [B, 1, 6 D]
         let few = few_rows(x.size()[2]).div_euclid(x.size()[1]).max(1);
-        let rows = x.size()[0] * x.size()[1];
+        let rows = [x.size()[0], x.size()[1]];
         let [qkv, proj, fc1, fc2] = [&self.qkv, &self.proj, &self.fc1, &self.fc2].map(|l| l.now(rows));
         let modulated = |x: &Tensor, m: &Tensor| {
             let m = m.chunk(6, -1); // shift, scale and gate of attention and of the perceptron, [B, 1, D]

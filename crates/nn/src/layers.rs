@@ -70,6 +70,7 @@ fn bias(p: &Scope, size: &[i64], init: Init) -> Tensor {
 pub struct Linear {
     weight: shim::Shared,
     bias: shim::Shared,
+    standing: shim::Standing,
 }
 
 impl Linear {
@@ -89,12 +90,13 @@ impl Linear {
     }
 
     fn shaped(p: &Scope, size: &[i64], init: Init) -> Self {
-        if init != Init::Xavier {
-            return Self { weight: weight(p, size, init).into(), bias: bias(p, size, init).into() };
-        }
         // Fans are those of the flattened matrix, also for patches.
         let fans = size.iter().product::<i64>() as f64 / size[0] as f64 + size[0] as f64;
-        Self { weight: p.uniform("weight", size, (6.0 / fans).sqrt()).into(), bias: bias(p, size, init).into() }
+        let weight = match init {
+            Init::Xavier => p.uniform("weight", size, (6.0 / fans).sqrt()),
+            _ => weight(p, size, init),
+        };
+        Self { weight: weight.into(), bias: bias(p, size, init).into(), standing: p.standing() }
     }
 
     /// # Shapes
@@ -114,10 +116,11 @@ impl Linear {
         [&self.weight, &self.bias]
     }
 
-    /// The layer for one pass of `rows` rows in all.
-    pub(crate) fn now(&self, rows: i64) -> Now<'_> {
+    /// The layer for one pass of so many samples of so many tokens.
+    pub(crate) fn now(&self, rows: [i64; 2]) -> Now<'_> {
         let matrix = self.matrix();
-        let frozen = if shim::grad_enabled() { None } else { shim::Frozen::new(&matrix, &self.bias, rows) };
+        let frozen =
+            if shim::grad_enabled() { None } else { shim::Frozen::new(&matrix, &self.bias, rows, &self.standing) };
         Now { layer: self, matrix: matrix.into(), frozen }
     }
 
@@ -148,6 +151,11 @@ impl Now<'_> {
     /// [`Linear::parts`].
     pub(crate) fn parts(&self) -> [&Tensor; 2] {
         self.layer.parts()
+    }
+
+    /// Whether its weights stand in an order of their own, with which it is the faster by itself.
+    pub(crate) fn stands(&self) -> bool {
+        self.frozen.as_ref().is_some_and(shim::Frozen::is_in_halves)
     }
 }
 

@@ -138,7 +138,7 @@ impl Attention {
     fn forward(&self, x: &Tensor) -> Tensor {
         let size = x.size();
         let tokens = self.norm.forward(x).flatten(2, 3).transpose(1, 2); // [B, T, C], a view where channels are last
-        let [qkv, proj] = [&self.qkv, &self.proj].map(|l| l.now(size[0] * size[2] * size[3]));
+        let [qkv, proj] = [&self.qkv, &self.proj].map(|l| l.now([size[0], size[2] * size[3]]));
         let h = proj.forward(&attend(&qkv.forward(&tokens), self.heads, self.order));
         x + h.transpose(1, 2).view(size.as_slice())
     }

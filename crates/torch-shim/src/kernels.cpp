@@ -546,6 +546,33 @@ void attention_backward(const float *g, long g_row, const float *q, const float 
   write(dk);
 }
 
+void strassen_rows(const float *x, float *s, long pairs, long half) {
+  const long step = pairs * half;
+  for (long r = 0; r < pairs; ++r, x += 4 * half, s += half) {
+    const float *a11 = x, *a12 = x + half, *a21 = x + 2 * half, *a22 = x + 3 * half;
+    float *s1 = s, *s2 = s + step, *s3 = s + 2 * step, *s4 = s + 3 * step;
+#pragma omp simd
+    for (long i = 0; i < half; ++i) {
+      const float first = a21[i] + a22[i], second = first - a11[i];
+      s1[i] = first;
+      s2[i] = second;
+      s3[i] = a11[i] - a21[i];
+      s4[i] = a12[i] - second;
+    }
+  }
+}
+
+void strassen_join(const float *v, const float *moved, float *u, float *c, long c_row, long pairs, long half) {
+  for (long r = 0; r < pairs; ++r, v += half, u += half, c += c_row) {
+#pragma omp simd
+    for (long i = 0; i < half; ++i) {
+      const float more = v[i] + moved[i];
+      u[i] += more;
+      c[i] += more;
+    }
+  }
+}
+
 float sum(const float *x, long n) {
   float all = 0.0f;
 #pragma omp simd reduction(+ : all)
@@ -580,6 +607,8 @@ extern const Kernels PSHIM_KERNELS = {gelu,
                                       panels,
                                       multiply,
                                       turn,
+                                      strassen_rows,
+                                      strassen_join,
                                       sum,
                                       bernoulli,
                                       gaussian_kl,

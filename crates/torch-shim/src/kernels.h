@@ -74,6 +74,11 @@ struct Kernels {
                    long columns, long depth);
   // to [columns, rows] = from [rows, columns], transposed.
   void (*turn)(const float *from, long from_row, float *to, long to_row, long rows, long columns);
+  // For every two rows of x [2 pairs, 2 half], a11 a12 above a21 a22, the sums s [4, pairs, half] of Winograd's form of Strassen's product:
+  // s1 = a21 + a22, s2 = s1 - a11, s3 = a11 - a21, s4 = a12 - s2.
+  void (*strassen_rows)(const float *x, float *s, long pairs, long half);
+  // To u [pairs, half] and to the rows of c adds those of v and `moved` [half].
+  void (*strassen_join)(const float *v, const float *moved, float *u, float *c, long c_row, long pairs, long half);
   // Sum of n numbers.
   float (*sum)(const float *x, long n);
   // Of every row of x and logits [rows, width], sum of x l - softplus(l); `slope`, where it is not null, is x - logistic(l).

@@ -28,6 +28,13 @@ private:
   }
 };
 
+// Floats that a thread writes and reads before it asks again.
+float *scratch(size_t floats) {
+  static thread_local std::vector<float> all;
+  if (all.size() < floats) all.resize(floats);
+  return all.data();
+}
+
 // y [N, H] = start + x [N, D] w, w laid out once: for many rows.
 void multiply_many(const Tensor &x, const Panels &w, const Tensor *start, const Tensor &y) {
   // Numbers of x that all panels meet while they lie in the second cache.
@@ -53,6 +60,45 @@ void linear_few(const Tensor &x, const Tensor &w, const Tensor &bias, const Tens
     kernels().turn(made.data(), n, out(y) + a, width, lines, n);
   });
 }
+
+// Weights [H, D] of a linear layer for Strassen's product in Winograd's form (1971): seven products of halves instead of eight, and as the
+// weights stand for many passes, their sums are taken once. Rows are taken in twos, so who calls sees to it that two belong together.
+struct Strassen {
+  static constexpr int64_t PRODUCTS = 7;
+  int64_t columns, depth;
+  Tensor laid, moved;
+  Strassen(const Tensor &laid, const Tensor &moved, int64_t columns, int64_t depth) : columns(columns), depth(depth), laid(laid), moved(moved) {}
+  Strassen(const Tensor &w, const Tensor &bias) : columns(w.size(0) / 2), depth(w.size(1) / 2) {
+    const auto b = [&](int64_t row, int64_t column) { return w.narrow(0, column * columns, columns).narrow(1, row * depth, depth); };
+    const auto b11 = b(0, 0), b12 = b(0, 1), b21 = b(1, 0), b22 = b(1, 1);
+    const auto t1 = b12 - b11, t2 = b22 - t1, t3 = b22 - b12, t4 = b21 - t2;
+    std::vector<Tensor> all;
+    for (const auto &t : {b11, b21, t2, t3, t1, t4, b22}) all.push_back(Panels::of_rows(t.contiguous()).laid);
+    laid = at::cat(all);
+    moved = bias.narrow(0, columns, columns) - bias.narrow(0, 0, columns);
+  }
+  // y [2 pairs, H] = x [2 pairs, D] w^T + bias.
+  void to(const float *x, int64_t pairs, const float *bias, float *y) const {
+    const auto &k = kernels();
+    const auto step = pairs * depth, x_row = 4 * depth, y_row = 4 * columns, side = laid.numel() / PRODUCTS;
+    float *s1 = scratch(4 * step + 2 * pairs * columns), *s2 = s1 + step, *s3 = s2 + step, *s4 = s3 + step;
+    float *u = s4 + step, *v = u + pairs * columns;
+    k.strassen_rows(x, s1, pairs, depth);
+    float *c11 = y, *c12 = y + columns, *c21 = y + 2 * columns, *c22 = y + 3 * columns;
+    const auto multiply = [&](const float *a, int64_t a_row, int64_t which, const float *start, int64_t start_row, float *c, int64_t c_row) {
+      k.multiply(a, a_row, 1, in(laid) + which * side, start, start_row, c, c_row, pairs, columns, depth);
+    };
+    // Every start but the first is a sum that Winograd's form shares; u carries the bias of the first half of outputs.
+    multiply(x, x_row, 0, bias, 0, u, columns);
+    multiply(x + depth, x_row, 1, u, columns, c11, y_row);
+    multiply(s2, depth, 2, u, columns, u, columns);
+    multiply(s3, depth, 3, u, columns, c22, y_row);
+    multiply(s1, depth, 4, nullptr, 0, v, columns);
+    multiply(x + 3 * depth, x_row, 5, c22, y_row, c21, y_row);
+    k.strassen_join(v, in(moved), u, c22, y_row, pairs, columns);
+    multiply(s4, depth, 6, u, columns, c12, y_row);
+  }
+};
 
 // The right side of a product of many rows, for our own kernel or for libtorch's.
 struct Right {
@@ -105,17 +151,17 @@ void learn(at::ArrayRef<Learning> layers) {
     const auto &[layer, entered, from, to] = tasks[a];
     const auto &[g, x, dw, db] = *layer;
     const auto n = g.size(0), outputs = g.size(1), depth = x.size(1), rows = to - from;
-    std::vector<float> turned(rows * std::min(ROWS, n));
+    auto *turned = scratch(rows * std::min(ROWS, n));
     for (int64_t at = 0; at < n; at += ROWS) {
       const auto some = std::min(ROWS, n - at);
-      kernels().turn(in(g) + at * outputs + from, outputs, turned.data(), some, some, rows);
+      kernels().turn(in(g) + at * outputs + from, outputs, turned, some, some, rows);
       if (dw.defined()) {
         auto *slope = out(dw) + from * depth;
-        kernels().multiply(turned.data(), some, 1, in((*entered)[at / ROWS].laid), at > 0 ? slope : nullptr, depth, slope, depth, rows, depth, some);
+        kernels().multiply(turned, some, 1, in((*entered)[at / ROWS].laid), at > 0 ? slope : nullptr, depth, slope, depth, rows, depth, some);
       }
       if (db.defined())
         for (int64_t r = 0; r < rows; ++r) {
-          const auto sum = kernels().sum(turned.data() + r * some, some);
+          const auto sum = kernels().sum(turned + r * some, some);
           out(db)[from + r] = at > 0 ? out(db)[from + r] + sum : sum;
         }
     }
@@ -325,6 +371,30 @@ int pshim_linear_frozen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tens
         multiply_many(rows, Panels(*laid, w->size(0), w->size(1)), bias, made);
       else
         linear_few(rows, *w, *bias, made);
+      return made;
+    }));
+  });
+}
+
+int pshim_strassen(at::Tensor *w, at::Tensor *bias, at::Tensor **laid, at::Tensor **moved) {
+  return guarded([&] {
+    const Strassen all(*w, *bias);
+    *laid = new Tensor(all.laid);
+    *moved = new Tensor(all.moved);
+  });
+}
+
+int pshim_linear_strassen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tensor *moved, at::Tensor *bias, at::Tensor **y) {
+  return guarded([&] {
+    *y = new Tensor(over_rows(*x, w->size(0), [&](const Tensor &rows) {
+      // Numbers of x that pass together, and the fewest pairs of rows.
+      constexpr int64_t SOME = 1 << 16, FEWEST = 24;
+      const auto pairs = rows.size(0) / 2, depth = rows.size(1), outputs = w->size(0);
+      const Strassen right(*laid, *moved, outputs / 2, depth / 2);
+      auto made = at::empty({rows.size(0), outputs}, rows.options());
+      pshim::in_turns(pairs, pshim::pieces(pairs, std::max(FEWEST, SOME / depth)), [&](int64_t a, int64_t b) {
+        right.to(in(rows) + 2 * a * depth, b - a, in(*bias), out(made) + 2 * a * outputs);
+      });
       return made;
     }));
   });

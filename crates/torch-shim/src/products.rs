@@ -3,7 +3,9 @@
 
 use crate::Shared;
 use crate::fused::{made, takes};
+use std::collections::HashMap;
 use std::ffi::c_int;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
@@ -16,6 +18,20 @@ unsafe extern "C" {
         x: *mut C_tensor,
         w: *mut C_tensor,
         laid: *mut C_tensor,
+        bias: *mut C_tensor,
+        y: *mut *mut C_tensor,
+    ) -> c_int;
+    fn pshim_strassen(
+        w: *mut C_tensor,
+        bias: *mut C_tensor,
+        laid: *mut *mut C_tensor,
+        moved: *mut *mut C_tensor,
+    ) -> c_int;
+    fn pshim_linear_strassen(
+        x: *mut C_tensor,
+        w: *mut C_tensor,
+        laid: *mut C_tensor,
+        moved: *mut C_tensor,
         bias: *mut C_tensor,
         y: *mut *mut C_tensor,
     ) -> c_int;
@@ -118,39 +134,147 @@ pub fn perceptron(x: &Tensor, layers: &[[&Tensor; 2]], squash: Squash) -> Option
     fits.then(|| made(|y| unsafe { pshim_perceptron(x.as_ptr().cast_mut(), p.as_ptr(), p.len(), squash, y) }))
 }
 
+/// Inputs and outputs from which on seven products of halves are worth what Strassen's way adds up.
+const WIDE: i64 = 256;
+
+/// Numbers that all layers that stand may lay out; later ones are laid out anew for every pass.
+const MOST_LAID: usize = 1 << 28;
+
+/// What a layer that stands has laid out; its weights and bias are kept so that their addresses stay theirs.
+#[derive(Debug)]
+struct Laid {
+    _layer: [Tensor; 2],
+    halves: Halves,
+}
+
+/// What layers that stand have laid out, by the addresses of weights and bias.
+type AllLaid = HashMap<[usize; 2], Laid>;
+
+/// Weights for Strassen's product, and by how much the bias of the second half of outputs exceeds that of the first.
+#[derive(Debug)]
+struct Halves {
+    laid: Shared,
+    moved: Shared,
+}
+
+impl Halves {
+    fn of(weight: &Tensor, bias: &Tensor) -> Self {
+        let mut moved = std::ptr::null_mut();
+        let [w, b] = [weight, bias].map(|t| t.as_ptr().cast_mut());
+        // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+        let laid = made(|laid| unsafe { pshim_strassen(w, b, laid, &mut moved) });
+        // SAFETY: the call succeeded, so `moved` is a fresh tensor of its own.
+        Self { laid: laid.into(), moved: unsafe { Tensor::from_ptr(moved) }.into() }
+    }
+
+    fn shared(&self) -> Self {
+        Self { laid: self.laid.shallow_clone().into(), moved: self.moved.shallow_clone().into() }
+    }
+}
+
+/// Where the layers of a network leave what they laid out while its weights stand; clones are one place.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<Mutex<Option<AllLaid>>>);
+
+/// Weights stand as long as it lives: whoever holds it changes none meanwhile. Passes without gradients then lay out wide layers once for all
+/// of them, and multiply by them in Strassen's way where a sample's rows come in twos.
+#[derive(Debug)]
+pub struct Held {
+    place: Standing,
+    before: Option<AllLaid>,
+}
+
+impl Standing {
+    /// Nothing is laid out before its first pass.
+    pub fn hold(&self) -> Held {
+        let before = self.all().replace(AllLaid::new());
+        Held { place: self.clone(), before }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Option<AllLaid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The layer in halves, if it stands.
+    fn halves(&self, weight: &Tensor, bias: &Tensor) -> Option<Halves> {
+        let mut all = self.all();
+        let all = all.as_mut().filter(|_| weight.size().iter().all(|n| *n >= WIDE && n % 2 == 0))?;
+        let address = [weight, bias].map(|t| t.data_ptr().addr());
+        if !all.contains_key(&address) {
+            let held: usize = all.values().map(|l| l.halves.laid.numel()).sum();
+            if held + 2 * weight.numel() > MOST_LAID {
+                return None;
+            }
+            let _layer = [weight, bias].map(Tensor::shallow_clone);
+            all.insert(address, Laid { _layer, halves: Halves::of(weight, bias) });
+        }
+        all.get(&address).map(|l| l.halves.shared())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.place.all() = self.before.take();
+    }
+}
+
 /// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, shared by threads. A sum does not
-/// depend on the number of rows.
+/// depend on the number of samples, nor on that of rows unless the layer is [`Standing`].
+///
+/// # Source
+/// Strassen, "Gaussian elimination is not optimal", 1969; in the form with fifteen sums that Winograd gave it (1971).
 #[derive(Debug)]
 pub struct Frozen {
     weight: Shared,
     bias: Shared,
     panels: Option<Shared>,
+    halves: Option<Halves>,
 }
 
 impl Frozen {
-    /// For `rows` rows in all, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
-    pub fn new(weight: &Tensor, bias: &Tensor, rows: i64) -> Option<Self> {
+    /// For `samples` times `tokens` rows of a network's layer, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
+    pub fn new(weight: &Tensor, bias: &Tensor, [samples, tokens]: [i64; 2], standing: &Standing) -> Option<Self> {
         let fits = own_products_now() && is_layer(weight, bias) && takes(&[weight, bias]);
-        fits.then(|| Self::of(weight, bias, rows))
+        let in_halves = || (tokens % 2 == 0).then(|| standing.halves(weight, bias)).flatten();
+        fits.then(|| match in_halves() {
+            Some(halves) => Self::in_halves(weight, bias, halves),
+            None => Self::of(weight, bias, samples * tokens),
+        })
     }
 
     fn of(weight: &Tensor, bias: &Tensor, rows: i64) -> Self {
         // SAFETY: a live tensor borrowed for the call, of the shape the function reads.
         let lay = || made(|y| unsafe { pshim_panels(weight.as_ptr().cast_mut(), y) }).into();
         let panels = (rows >= MANY_ROWS).then(lay);
-        Self { weight: weight.shallow_clone().into(), bias: bias.shallow_clone().into(), panels }
+        Self { weight: weight.shallow_clone().into(), bias: bias.shallow_clone().into(), panels, halves: None }
+    }
+
+    fn in_halves(weight: &Tensor, bias: &Tensor, halves: Halves) -> Self {
+        let [weight, bias] = [weight, bias].map(|t| t.shallow_clone().into());
+        Self { weight, bias, panels: None, halves: Some(halves) }
+    }
+
+    /// Whether it multiplies in Strassen's way.
+    pub fn is_in_halves(&self) -> bool {
+        self.halves.is_some()
     }
 
     /// `x W^T + b` on the last axis, without a graph; `None` for what is not f32 on the processor.
     ///
     /// # Shapes
-    /// - `x`: `[..., D]`
+    /// - `x`: `[..., D]`, of a [`Standing`] layer `[..., T, D]`
     /// - returns: `[..., H]`
     pub fn linear(&self, x: &Tensor) -> Option<Tensor> {
         if !reads(&self.weight, x) || !takes(&[x]) {
             return None;
         }
+        let paired = matches!(x.size()[..], [.., _, tokens, _] if tokens % 2 == 0);
         let [x, weight, bias] = [x, &self.weight, &self.bias].map(|t| t.as_ptr().cast_mut());
+        if let Some(Halves { laid, moved }) = self.halves.as_ref().filter(|_| paired) {
+            let [laid, moved] = [laid, moved].map(|t| t.as_ptr().cast_mut());
+            // SAFETY: live tensors borrowed for the call, of the shapes the function reads.
+            return Some(made(|y| unsafe { pshim_linear_strassen(x, weight, laid, moved, bias, y) }));
+        }
         let panels = self.panels.as_ref().map_or(std::ptr::null_mut(), |p| p.as_ptr().cast_mut());
         // SAFETY: live tensors borrowed for the call, of the shapes the function reads; it takes null for no panels.
         Some(made(|y| unsafe { pshim_linear_frozen(x, weight, panels, bias, y) }))
@@ -213,6 +337,56 @@ mod tests {
         let layer = Frozen::of(&leaf(&[3, 4], 1.0).detach(), &leaf(&[3], 1.0).detach(), 1);
         let x = leaf(&[2, 5], 1.0).detach();
         assert!(layer.linear(&x).is_none() && layer.linear(&x.narrow(1, 0, 4).to_kind(Kind::Double)).is_none());
+    }
+
+    #[test]
+    fn a_layer_in_halves_equals_its_product_and_keeps_samples_apart() {
+        // Whole panels and ragged ones, halves of one part and of several.
+        for (depth, outputs) in [(2, 2), (64, 48), (256, 256), (300, 102), (1030, 384)] {
+            let (w, b) = (leaf(&[outputs, depth], 1.3).detach(), leaf(&[outputs], 2.1).detach());
+            let x = leaf(&[9, 34, depth], 0.7).detach();
+            let layer = Frozen::in_halves(&w, &b, Halves::of(&w, &b));
+            let y = layer.linear(&x).unwrap();
+            let double = |t: &Tensor| t.to_kind(Kind::Double);
+            let want = double(&x).linear(&double(&w), Some(&double(&b)));
+            // Rounding of Strassen's product grows with the largest magnitudes of a block, not with those of one sum.
+            let all = double(&x).abs().linear(&double(&w).abs(), Some(&double(&b).abs())).max().double_value(&[]);
+            let gap = gap(&double(&y), &want);
+            assert!(gap <= 4e-7 * all, "{depth} to {outputs}: {gap} of {all}");
+            for samples in [1, 2, 5] {
+                let part = layer.linear(&x.narrow(0, 3, samples)).unwrap();
+                assert_eq!(part, y.narrow(0, 3, samples), "{samples} samples of {depth} to {outputs}");
+            }
+            // Rows that are no pairs of one sample.
+            let plain = Frozen::of(&w, &b, 300);
+            let (odd, flat) = (x.narrow(1, 0, 33), x.view([-1, depth]));
+            assert_eq!(layer.linear(&odd), plain.linear(&odd));
+            assert_eq!(layer.linear(&flat), plain.linear(&flat));
+        }
+    }
+
+    #[test]
+    fn weights_stand_within_a_scope() {
+        let [w, b] = [&[258, 256][..], &[258]].map(|size| leaf(size, 1.3).detach());
+        let narrow = w.narrow(0, 0, 254).contiguous();
+        let place = Standing::default();
+        let layer = |w: &Tensor, tokens| Frozen::new(w, &b.narrow(0, 0, w.size()[0]), [10, tokens], &place);
+        let halves = |tokens| layer(&w, tokens).is_some_and(|l| l.is_in_halves());
+        assert!(!halves(4), "no scope");
+        let scope = place.hold();
+        assert_eq!(halves(4), own_products());
+        assert!(!halves(5), "an odd number of tokens");
+        assert!(!layer(&narrow, 4).is_some_and(|l| l.is_in_halves()), "narrow");
+        let laid = || layer(&w, 4).and_then(|l| l.halves).map(|h| h.laid.data_ptr().addr());
+        let first = laid();
+        assert_eq!(first, laid(), "laid out once");
+        {
+            let _inner = place.clone().hold();
+            assert!(first.is_none() || laid() != first, "a scope has its own");
+        }
+        assert_eq!(first, laid(), "and leaves the outer one's");
+        drop(scope);
+        assert!(!halves(4), "the scope is over");
     }
 
     #[test]
@@ -301,7 +475,7 @@ mod tests {
         let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
         assert!(by_rows(&inputs).is_none(), "products in bf16 are libtorch's");
         let [w, b] = [&inputs[1], &inputs[2]];
-        assert!(linear(&inputs[0], w, b).is_none() && Frozen::new(w, b, 300).is_none());
+        assert!(linear(&inputs[0], w, b).is_none() && Frozen::new(w, b, [3, 100], &Standing::default()).is_none());
         let rows = inputs[0].flatten(0, 1);
         assert!(perceptron(&rows, &[[w, b], [&inputs[3], &inputs[4]]], Squash::Relu).is_none());
     }

@@ -5,7 +5,7 @@ use crate::{Error, RunFolder, model};
 use pentimento_core::{Condition, Denoiser, NO_LABEL, Noise, Params};
 use pentimento_diffusion::{ClassifierFree, Clipped, Parametrised, Walk, sample};
 use pentimento_io::{Array, Values, png_out};
-use pentimento_torch_shim::Autocast;
+use pentimento_torch_shim::{Autocast, Held};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -87,10 +87,11 @@ impl Model {
 }
 
 /// Products in a kind, as long as it lives: for passes without gradients, over and over. Weights are cast once, which autocast remembers
-/// only of those that could learn; so they can, meanwhile.
+/// only of those that could learn; so they can, meanwhile. Those that stay in f32 stand.
 pub struct Lowered {
     cast: Vec<Tensor>,
     _autocast: Autocast,
+    _standing: Held,
 }
 
 impl Lowered {
@@ -104,7 +105,7 @@ impl Lowered {
         let cast = if kind == Kind::Float { Vec::new() } else { params.trainable() };
         let cast: Vec<Tensor> = cast.into_iter().filter(|t| !t.requires_grad()).collect();
         cast.iter().for_each(|t| drop(t.shallow_clone().set_requires_grad(true)));
-        Ok(Self { cast, _autocast: autocast })
+        Ok(Self { cast, _autocast: autocast, _standing: params.stand() })
     }
 }
 

@@ -72,6 +72,26 @@ fn a_large_batch_shared_out_by_samples_is_that_of_one_pass() {
 }
 
 #[test]
+fn weights_that_stand_say_the_same_of_every_picture() {
+    // Wide enough for Strassen's products, a picture of one share and of several.
+    let (params, network) = open(&NetworkConfig::Dit(DitConfig::sized([2, 256, 2, 4])));
+    let batch = 34 * i64::from(tch::get_num_threads());
+    let (x, t, _) = picture(batch);
+    let y = Tensor::arange(batch, (Kind::Int64, Device::Cpu)).remainder(4);
+    let run = |from, n| {
+        let c = Condition { y: Some(y.narrow(0, from, n)), c: None };
+        tch::no_grad(|| network.forward(&x.narrow(0, from, n), &t.narrow(0, from, n), &c))
+    };
+    let plain = run(0, batch);
+    let _standing = params.stand();
+    let whole = run(0, batch);
+    close("standing", &whole, &plain, 1e-5);
+    for i in [0, 17, batch - 1] {
+        close("alone", &run(i, 1), &whole.narrow(0, i, 1), 1e-5);
+    }
+}
+
+#[test]
 fn adaln_zero_starts_as_the_identity_and_open_gates_do_not() {
     let params = Params::new(Device::Cpu, 1);
     let network = dit().build(&params.root(), [3, 8, 8], 4).unwrap();
