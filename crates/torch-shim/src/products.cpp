@@ -128,8 +128,15 @@ struct Learning {
   }
 };
 
-// Those of several layers, shared out by outputs: g is turned a few outputs and some rows at a time, what lies in the second cache meets x.
+// Those of several layers, by libtorch's products or, shared out by outputs, our own: g is turned a few outputs and some rows at a time, what lies in the second cache meets x.
 void learn(at::ArrayRef<Learning> layers) {
+  if (!own_products()) {
+    for (auto [g, x, dw, db] : layers) {
+      if (dw.defined()) at::mm_out(dw, g.t(), x);
+      if (db.defined()) at::sum_out(db, g, 0);
+    }
+    return;
+  }
   constexpr int64_t OUTPUTS = 64, ROWS = 512;
   struct Task {
     const Learning *layer;
@@ -334,13 +341,9 @@ struct Mlp : torch::autograd::Function<Mlp> {
       kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
       if (dx.defined()) first.to(part(dx), slope);
     });
-    if (own_products()) {
-      const Learning own[] = {{dh, x, wanted(1), wanted(2)}, {g, a, wanted(3), wanted(4)}};
-      learn(own);
-      return {dx, own[0].dw, own[0].db, own[1].dw, own[1].db};
-    }
-    return {dx, wanted(1) ? at::mm(dh.t(), x) : Tensor(), wanted(2) ? dh.sum(0) : Tensor(), wanted(3) ? at::mm(g.t(), a) : Tensor(),
-            wanted(4) ? g.sum(0) : Tensor()};
+    const Learning both[] = {{dh, x, wanted(1), wanted(2)}, {g, a, wanted(3), wanted(4)}};
+    learn(both);
+    return {dx, both[0].dw, both[0].db, both[1].dw, both[1].db};
   }
 };
 

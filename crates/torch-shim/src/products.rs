@@ -219,7 +219,7 @@ impl Drop for Held {
 }
 
 /// A linear layer in f32 of which nothing learns, by products of our own: [`linear`] for any number of rows, shared by threads. A sum does not
-/// depend on the number of samples, nor on that of rows unless the layer is [`Standing`].
+/// depend on the number of rows; where the weights stand ([`Standing`]), a token's rounding depends on its neighbour of the same sample.
 ///
 /// # Source
 /// Strassen, "Gaussian elimination is not optimal", 1969; in the form with fifteen sums that Winograd gave it (1971).
@@ -232,7 +232,8 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// For `samples` times `tokens` rows of a network's layer, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`] gives nothing.
+    /// For `samples` times `tokens` rows of a network's layer, with weights `[H, D]` and bias `[H]` as they are now. `None` where [`linear`]
+    /// gives nothing.
     pub fn new(weight: &Tensor, bias: &Tensor, [samples, tokens]: [i64; 2], standing: &Standing) -> Option<Self> {
         let fits = own_products_now() && is_layer(weight, bias) && takes(&[weight, bias]);
         let in_halves = || (tokens % 2 == 0).then(|| standing.halves(weight, bias)).flatten();
