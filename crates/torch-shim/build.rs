@@ -17,12 +17,14 @@ fn main() {
         libtorch.display()
     );
     let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    let wide = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"];
+    let pairs = [&wide[..], &["-mavx512bf16"]].concat();
     kernels("plain", 4, &[]);
     if x86 {
         kernels("avx2", 8, &["-mavx2", "-mfma"]);
-        let wide = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"];
         kernels("avx512", 16, &wide);
     }
+    compile("bf16_kernels.cpp", "bf16", if x86 { &pairs } else { &[] }, &[]);
     let mut shim = cc::Build::new();
     shim.cpp(true)
         .std("c++17")
@@ -47,6 +49,7 @@ fn main() {
         "turns.h",
         "kernels.h",
         "kernels.cpp",
+        "bf16_kernels.cpp",
         "conv3_kernels.h",
         "layers.h",
         "fused.cpp",
@@ -61,11 +64,18 @@ fn main() {
 
 /// Compiles the kernels for one instruction set.
 fn kernels(name: &str, lanes: u32, flags: &[&str]) {
+    let table = format!("kernels_{name}");
+    compile("kernels.cpp", name, flags, &[("PSHIM_KERNELS", &table), ("PSHIM_LANES", &lanes.to_string())]);
+}
+
+fn compile(file: &str, name: &str, flags: &[&str], constants: &[(&str, &str)]) {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").warnings(false).file("src/kernels.cpp").opt_level(3);
+    build.cpp(true).std("c++17").warnings(false).file(format!("src/{file}")).opt_level(3);
     for flag in ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"].iter().chain(flags) {
         build.flag(flag);
     }
-    build.define("PSHIM_KERNELS", format!("kernels_{name}").as_str()).define("PSHIM_LANES", lanes.to_string().as_str());
+    for (constant, value) in constants {
+        build.define(constant, *value);
+    }
     build.compile(&format!("pentimento_kernels_{name}"));
 }

@@ -57,11 +57,16 @@ const NUMERICS: u32 = 4;
 /// Single precision with products of our own, on processors where those are the faster ones.
 const OWN_PRODUCTS: u32 = 11;
 
+/// bfloat16 with libtorch's products, and with our own.
+const BF16: u32 = 5;
+const OWN_BF16: u32 = 6;
+
 /// The version of the arithmetic of products in a kind on this processor; those in bfloat16 are counted apart, as what moves them often
 /// leaves single precision as it was.
 pub fn numerics(products: tch::Kind) -> u32 {
     match products {
-        tch::Kind::BFloat16 => 5,
+        tch::Kind::BFloat16 if pentimento_torch_shim::own_bf16() => OWN_BF16,
+        tch::Kind::BFloat16 => BF16,
         _ if pentimento_torch_shim::own_products() => OWN_PRODUCTS,
         _ => NUMERICS,
     }

@@ -305,9 +305,10 @@ impl Block {
             let h = self.mlp_norm.modulated(&x, &m[3], &m[4]);
             gated(&x, &m[5], &perceptron(&fc1, &fc2, &h))
         };
-        // Products in bf16 are oneDNN's, with which shares were not measured.
+        // With oneDNN's products in bf16 shares were not measured.
         let share = |part: &[Tensor]| modulated(&part[0], &part[1]);
-        let shared = if m.kind() == Kind::Float { shim::by_samples(&[x, &m], few, &share) } else { None };
+        let shares = m.kind() == Kind::Float || shim::own_bf16();
+        let shared = if shares { shim::by_samples(&[x, &m], few, &share) } else { None };
         shared.unwrap_or_else(|| modulated(x, &m))
     }
 }

@@ -155,7 +155,7 @@ impl Now<'_> {
 
     /// Whether its weights stand in an order of their own, with which it is the faster by itself.
     pub(crate) fn stands(&self) -> bool {
-        self.frozen.as_ref().is_some_and(shim::Frozen::is_in_halves)
+        self.frozen.as_ref().is_some_and(shim::Frozen::stands)
     }
 }
 

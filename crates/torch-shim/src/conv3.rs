@@ -2,6 +2,7 @@
 //! its operations.
 
 use crate::fused::{made, takes};
+use crate::products::own_kind;
 use std::ffi::c_int;
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
@@ -11,11 +12,11 @@ unsafe extern "C" {
     fn pshim_conv3(x: *mut C_tensor, w: *mut C_tensor, b: *mut C_tensor, stride: i64, y: *mut *mut C_tensor) -> c_int;
 }
 
-/// A convolution of kernel 3 and padding 1 in f32, of weights that lie channels-last.
+/// A convolution of kernel 3 and padding 1, of weights that lie channels-last; in f32, or in bf16 under autocast.
 ///
 /// Of stride 1, where products are our own: Winograd's F(2 x 2, 3 x 3), which multiplies sixteen numbers where a sum over the kernel
 /// multiplies thirty-six, there and back. Elsewhere, if the weights learn: libtorch's own, but for the slopes of its weights, which oneDNN
-/// takes much more slowly than all else there. `None` also under autocast, for strides above 2, where channels do not fill vectors, and for
+/// takes much more slowly than all else there, in f32 alone. `None` also for strides above 2, where channels do not fill vectors, and for
 /// pictures so small that the weights would take longer than they do.
 ///
 /// # Shapes
@@ -33,10 +34,11 @@ pub fn conv3(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: i64) -> Option<
         && h > 0
         && w > 0
         && (1..=2).contains(&stride);
-    let single = all.iter().all(|t| t.kind() == Kind::Float);
+    let single = [weight, bias].iter().all(|t| t.kind() == Kind::Float);
+    let kinds = single && (x.kind() == Kind::Float || Some(x.kind()) == own_kind());
     let [x, weight, bias] = all.map(|t| t.as_ptr().cast_mut());
     // SAFETY: live tensors borrowed for the call, the first two of four sides.
-    if !fits || !single || !takes(&all) || unsafe { pshim_conv3_takes(x, weight, stride) } == 0 {
+    if !fits || !kinds || !takes(&all) || unsafe { pshim_conv3_takes(x, weight, stride) } == 0 {
         return None;
     }
     // SAFETY: live tensors borrowed for the call, of the shapes and layout the function reads.
@@ -108,6 +110,51 @@ mod tests {
         assert!(conv3(&x, &w.detach(), &b, 1).is_none(), "weights that do not learn");
         assert!(conv3(&x, &w.contiguous(), &b, 1).is_none() && conv3(&x.narrow(1, 0, 3), &w, &b, 1).is_none());
         let _bf16 = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
-        assert!(conv3(&x, &w, &b, 1).is_none());
+        assert!(conv3(&x, &w, &b, 1).is_none(), "few tiles");
+        let (x, w) = (leaf(&[2, 32, 9, 9], 0.7), last(&leaf(&[16, 32, 3, 3], 1.3)));
+        let taken = |stride| conv3(&x, &w, &leaf(&[16], 1.0), stride).is_some();
+        assert_eq!([taken(1), taken(2)], [crate::own_bf16(), false]);
+    }
+
+    #[test]
+    fn convolutions_in_bf16_are_near_those_of_their_numbers() {
+        if !crate::own_bf16() {
+            return;
+        }
+        let double = |t: &Tensor| t.detach().to_kind(Kind::Double).set_requires_grad(true);
+        // Odd numbers of tiles, cut ones, several panels, blocks, pieces and parts.
+        for (batch, c, o, h, w) in [(2, 16, 48, 11, 12), (3, 48, 32, 7, 13), (5, 128, 112, 14, 10)] {
+            // As good as random.
+            let rough = |size: &[i64], f| (leaf(size, f).detach() * 5000.0).sin();
+            let weights = crate::channels_last(&(rough(&[o, c, 3, 3], 1.3) * 0.1)).unwrap();
+            let inputs =
+                [rough(&[batch, c, h, w], 0.7), weights, leaf(&[o], 2.1).detach()].map(|t| t.set_requires_grad(true));
+            let plain = |v: &[Tensor]| v[0].conv2d(&v[1], Some(&v[2]), [1; 2], [1; 2], [1; 2], 1);
+            let low = |f: &dyn Fn() -> Tensor| {
+                let _low = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+                f()
+            };
+            let y = low(&|| conv3(&inputs[0], &inputs[1], &inputs[2], 1).unwrap());
+            assert_eq!(y.kind(), Kind::BFloat16);
+            let with_slopes = |y: &Tensor, of: &[Tensor]| {
+                let wide = if y.kind() == Kind::BFloat16 { y.to_kind(Kind::Float) } else { y.shallow_clone() };
+                let slopes = Tensor::run_backward(&[wide.square().sum(wide.kind())], of, true, false);
+                std::iter::once(y.detach()).chain(slopes).collect::<Vec<_>>()
+            };
+            let exact = inputs.each_ref().map(double);
+            let want = with_slopes(&plain(&exact), &exact);
+            let libtorchs = with_slopes(&low(&|| plain(&inputs)), &inputs);
+            for (i, (own, (theirs, want))) in
+                with_slopes(&y, &inputs).iter().zip(libtorchs.iter().zip(want)).enumerate()
+            {
+                let off = |t: &Tensor| (double(t) - &want).square().mean(Kind::Double).sqrt().double_value(&[]);
+                // What the transforms make of roundings of a factor is 5/3 of them on the mean.
+                let (own, theirs) = (off(own), off(theirs));
+                assert!(own < 3.0 * theirs, "{batch} {c} {o} {h} {w}, output {i}: {own}, libtorch's {theirs}");
+            }
+            let _low = crate::Autocast::new(Device::Cpu, Kind::BFloat16).unwrap();
+            let alone = tch::no_grad(|| conv3(&inputs[0].narrow(0, 1, 1), &inputs[1], &inputs[2], 1));
+            assert!(alone.is_none_or(|alone| alone == y.narrow(0, 1, 1)), "a picture does not depend on others");
+        }
     }
 }

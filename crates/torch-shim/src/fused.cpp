@@ -12,9 +12,6 @@ const float EXPONENT_BOUND = 87.0f;
 namespace {
 using namespace pshim;
 
-bool half(const Tensor &t) { return t.scalar_type() == at::kBFloat16; }
-unsigned short *bits(const Tensor &t) { return static_cast<unsigned short *>(t.data_ptr()); }
-
 // n numbers of a tensor, from `first` on, as f32: where they lie, or widened.
 struct Read {
   std::vector<float> wide;
@@ -72,18 +69,35 @@ int64_t strip(int64_t width) { return std::max<int64_t>(1, STRIP / width); }
 // Rows of D numbers that may lie any distance apart, one a sample: [B, 1, D] or [B, D].
 Tensor vectors(const Tensor &t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
 
+} // namespace
+
+namespace pshim {
+void gelu(const Tensor &x, const Tensor &y, int64_t from, int64_t to) {
+  Read seen;
+  Write made;
+  for (; from < to; from += STRIP) {
+    const auto n = std::min(STRIP, to - from);
+    kernels().gelu(seen(x, from, n), made(y, from, n), n);
+    made.done();
+  }
+}
+
+void gelu_slopes(const Tensor &g, const Tensor &x, const Tensor &dx, int64_t from, int64_t to) {
+  Read grad, seen;
+  Write slope;
+  for (; from < to; from += STRIP) {
+    const auto n = std::min(STRIP, to - from);
+    kernels().gelu_backward(grad(g, from, n), seen(x, from, n), slope(dx, from, n), n);
+    slope.done();
+  }
+}
+} // namespace pshim
+
+namespace {
 struct Gelu : torch::autograd::Function<Gelu> {
   static Tensor run(const Tensor &x) {
     auto y = at::empty_like(x);
-    each(x.numel(), 1, [&](int64_t a, int64_t b) {
-      Read from;
-      Write to;
-      for (; a < b; a += STRIP) {
-        const auto n = std::min(STRIP, b - a);
-        kernels().gelu(from(x, a, n), to(y, a, n), n);
-        to.done();
-      }
-    });
+    each(x.numel(), 1, [&](int64_t a, int64_t b) { pshim::gelu(x, y, a, b); });
     return y;
   }
   static Tensor forward(AutogradContext *ctx, const Tensor &x) {
@@ -95,15 +109,7 @@ struct Gelu : torch::autograd::Function<Gelu> {
     if (at::GradMode::is_enabled()) return {at::gelu_backward(grads[0], x, "tanh")};
     const auto g = grads[0].contiguous();
     auto dx = at::empty_like(x);
-    each(x.numel(), 1, [&](int64_t a, int64_t b) {
-      Read grad, from;
-      Write to;
-      for (; a < b; a += STRIP) {
-        const auto n = std::min(STRIP, b - a);
-        kernels().gelu_backward(grad(g, a, n), from(x, a, n), to(dx, a, n), n);
-        to.done();
-      }
-    });
+    each(x.numel(), 1, [&](int64_t a, int64_t b) { gelu_slopes(g, x, dx, a, b); });
     return {dx};
   }
 };

@@ -94,6 +94,48 @@ struct Kernels {
   long lanes;
 };
 
+// Where the left side of a product in bfloat16 has its numbers: rows of eight `block` apart, rows of one `row`, pairs of neighbours in depth
+// `step`, all in numbers.
+struct Left {
+  long row, step, block;
+  // Of rows that lie number by number, so far apart.
+  static Left rows(long apart) { return {apart, 2, 8 * apart}; }
+  // As `lefts` leaves so many rows.
+  static Left turned(long rows) { return {2, 16, (rows + 1) / 2 * 16}; }
+};
+
+// Products of bfloat16 numbers, summed in f32, by an instruction of the processor that takes them in pairs: number 2 p of the depth and the
+// next lie side by side. A sum does not depend on how rows and columns are shared out.
+struct Bf16Kernels {
+  // The right side b [depth, columns] in the order in which `multiply` reads it, `(depth + 1) / 2` pairs by whole vectors of columns, from w,
+  // whose element (p, j) lies at w[j row + p step], one of the two being 1.
+  void (*panels)(const float *w, long row, long step, unsigned short *out, long columns, long depth);
+  // The same, the right side being rows of numbers.
+  void (*panels_of_rows)(const unsigned short *x, long row, unsigned short *out, long columns, long rows);
+  // The transpose of rows of numbers as a left side, by eights of columns.
+  void (*lefts)(const unsigned short *g, long row, unsigned short *out, long columns, long rows);
+  // c [rows, columns] = start + a b, no start where it is null; the depth is even, or a has room and zeros for one more.
+  void (*multiply)(const unsigned short *a, const Left &left, const unsigned short *b, const float *start, long start_row, unsigned short *c,
+                   long c_row, long rows, long columns, long depth);
+  void (*multiply_to_floats)(const unsigned short *a, const Left &left, const unsigned short *b, const float *start, long start_row, float *c,
+                             long c_row, long rows, long columns, long depth);
+  // Sums over the rows of which `lefts` were made.
+  void (*sums)(const unsigned short *lefts, float *out, long rows, long columns);
+  // Winograd's matrices as those of `Kernels`: v of pictures, as left sides of products; v and z of pictures and slopes as right and left
+  // sides of products over tiles; y of products in f32.
+  void (*winograd_pictures)(const unsigned short *x, unsigned short *v, long step, const Conv3Shape &conv, long from, long to, long panel,
+                            const unsigned short *nothing);
+  void (*winograd_pictures_in_pairs)(const unsigned short *x, unsigned short *v, long step, const Conv3Shape &conv, long from, long to,
+                                     const unsigned short *nothing);
+  void (*winograd_slopes_in_pairs)(const unsigned short *g, unsigned short *z, long step, const Conv3Shape &conv, long from, long to, long first,
+                                   long last, const unsigned short *nothing);
+  void (*winograd_out)(const float *m, long step, const float *bias, unsigned short *y, const Conv3Shape &conv, long from, long to, long first,
+                       long last);
+  long panel, lanes, block;
+};
+
+extern const Bf16Kernels kernels_bf16;
+
 // Where exponents are clamped. Kept from the compiler of the kernels: gcc, knowing it, also computes every number times the exponential of the
 // bound, and where that product is below 1e-38 an Intel processor takes many times as long.
 extern const float EXPONENT_BOUND;

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <functional>
+#include <optional>
 
 namespace pshim {
 using at::Tensor;
@@ -48,8 +49,32 @@ inline bool own_products() {
 #endif
 }
 
-// And whether nothing asks for them in another kind.
-inline bool own_products_now() { return own_products() && !at::autocast::is_autocast_enabled(at::kCPU); }
+// Whether products in bfloat16 are: likewise, where there is an instruction for them.
+inline bool own_bf16() {
+#ifdef PSHIM_X86
+  static const bool so = own_products() && kernels().lanes == kernels_bf16.lanes && __builtin_cpu_supports("avx512bf16");
+  return so;
+#else
+  return false;
+#endif
+}
+
+// The kind in which products are asked for now, if those are our own.
+inline std::optional<at::ScalarType> own_kind() {
+  if (!at::autocast::is_autocast_enabled(at::kCPU)) return own_products() ? std::optional(at::kFloat) : std::nullopt;
+  const bool so = own_bf16() && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16;
+  return so ? std::optional(at::kBFloat16) : std::nullopt;
+}
+
+// And whether that is f32.
+inline bool own_products_now() { return own_kind() == at::kFloat; }
+
+inline bool half(const Tensor &t) { return t.scalar_type() == at::kBFloat16; }
+inline unsigned short *bits(const Tensor &t) { return static_cast<unsigned short *>(t.data_ptr()); }
+// The kind of our own product of numbers x, if it is one. In bf16 they come to those alone.
+inline std::optional<at::ScalarType> own_kind_of(const Tensor &x) {
+  return half(x) ? std::optional(at::kBFloat16) : own_products() ? std::optional(at::kFloat) : std::nullopt;
+}
 
 inline const float *in(const Tensor &t) { return t.const_data_ptr<float>(); }
 inline float *out(const Tensor &t) { return t.mutable_data_ptr<float>(); }
@@ -67,6 +92,10 @@ template <class F> variable_list again(F plain, const variable_list &inputs, con
   at::AutoGradMode on(true);
   return torch::autograd::grad({plain(inputs)}, inputs, {g}, /*retain_graph=*/true, /*create_graph=*/true, /*allow_unused=*/true);
 }
+
+// Numbers [from, to) of y = gelu(x), and of dx = g gelu'(x), in f32 or bf16.
+void gelu(const Tensor &x, const Tensor &y, int64_t from, int64_t to);
+void gelu_slopes(const Tensor &g, const Tensor &x, const Tensor &dx, int64_t from, int64_t to);
 
 inline bool learns(std::initializer_list<const Tensor *> all) {
   if (!at::GradMode::is_enabled()) return false;

@@ -20,7 +20,7 @@ mod shares;
 
 pub use conv3::conv3;
 pub use fused::{adaln, attention, bernoulli, gated, gaussian_at, gaussian_kl, gelu_tanh, group_norm};
-pub use products::{Frozen, Held, Squash, Standing, linear, mlp_gelu, own_products, perceptron};
+pub use products::{Frozen, Held, Squash, Standing, linear, mlp_gelu, own_bf16, own_products, perceptron};
 pub use shares::{Shared, by_samples};
 
 use std::ffi::{CStr, c_char, c_int};

@@ -1,29 +1,36 @@
-// Products in f32 by our own kernel, and the layers that are made of them, each with its own backward pass. A second derivative runs through
-// libtorch's own operations.
+// Products in f32 and bf16 by our own kernels, and the layers that are made of them, each with its own backward pass. A second derivative runs
+// through libtorch's own operations.
 #include "layers.h"
-
-#include <optional>
 
 namespace {
 using namespace pshim;
 
-// The right side of products in the order in which our own kernel reads it.
+// The right side of products in the order in which our own kernel of that kind reads it.
 struct Panels {
   Tensor laid;
   int64_t columns, depth;
   // Laid before.
   Panels(const Tensor &laid, int64_t columns, int64_t depth) : laid(laid), columns(columns), depth(depth) {}
-  // Column j of the right side is row j of the matrix.
-  static Panels of_rows(const Tensor &w) { return Panels(w, w.size(0), w.size(1), w.size(1), 1); }
+  // Column j of the right side is row j of the matrix, which is f32.
+  static Panels of_rows(const Tensor &w, at::ScalarType kind) { return Panels(w, kind, w.size(0), w.size(1), w.size(1), 1); }
   // The right side is the matrix.
-  static Panels of_columns(const Tensor &w) { return Panels(w, w.size(1), w.size(0), 1, w.size(1)); }
+  static Panels of_columns(const Tensor &w, at::ScalarType kind) { return Panels(w, kind, w.size(1), w.size(0), 1, w.size(1)); }
 
 private:
-  Panels(const Tensor &w, int64_t columns, int64_t depth, int64_t row, int64_t step) : columns(columns), depth(depth) {
-    const auto lanes = kernels().lanes, panel = kernels().panel;
-    laid = at::empty({(columns + lanes - 1) / lanes * lanes * depth}, w.options());
-    each((columns + panel - 1) / panel, panel * depth, [&](int64_t a, int64_t b) {
-      kernels().panels(in(w) + a * panel * row, row, step, out(laid) + a * panel * depth, std::min(b * panel, columns) - a * panel, depth);
+  Panels(const Tensor &w, at::ScalarType kind, int64_t columns, int64_t depth, int64_t row, int64_t step) : columns(columns), depth(depth) {
+    const bool low = kind == at::kBFloat16;
+    const auto lanes = low ? kernels_bf16.lanes : kernels().lanes, panel = low ? kernels_bf16.panel : kernels().panel;
+    // Pairs in bf16.
+    const auto deep = low ? (depth + 1) / 2 * 2 : depth;
+    laid = at::empty({(columns + lanes - 1) / lanes * lanes * deep}, w.options().dtype(kind));
+    each((columns + panel - 1) / panel, panel * deep, [&](int64_t a, int64_t b) {
+      const auto from = a * panel * row, to = a * panel * deep, count = std::min(b * panel, columns) - a * panel;
+      if (half(w))
+        kernels_bf16.panels_of_rows(bits(w) + from, step, bits(laid) + to, count, depth);
+      else if (low)
+        kernels_bf16.panels(in(w) + from, row, step, bits(laid) + to, count, depth);
+      else
+        kernels().panels(in(w) + from, row, step, out(laid) + to, count, depth);
     });
   }
 };
@@ -40,9 +47,13 @@ void multiply_many(const Tensor &x, const Panels &w, const Tensor *start, const 
   // Numbers of x that all panels meet while they lie in the second cache.
   constexpr int64_t SOME = 1 << 16, FEWEST = 48;
   const auto n = x.size(0), columns = w.columns, depth = w.depth;
+  const auto *first = start ? in(*start) : nullptr;
   pshim::in_turns(n, pshim::pieces(n, std::max(FEWEST, SOME / depth)), [&](int64_t a, int64_t b) {
-    kernels().multiply(in(x) + a * depth, depth, 1, in(w.laid), start ? in(*start) : nullptr, 0, out(y) + a * columns, columns, b - a, columns,
-                       depth);
+    const auto from = a * depth, to = a * columns;
+    if (!half(x))
+      kernels().multiply(in(x) + from, depth, 1, in(w.laid), first, 0, out(y) + to, columns, b - a, columns, depth);
+    else
+      kernels_bf16.multiply(bits(x) + from, Left::rows(depth), bits(w.laid), first, 0, bits(y) + to, columns, b - a, columns, depth);
   });
 }
 
@@ -51,7 +62,7 @@ void multiply_many(const Tensor &x, const Panels &w, const Tensor *start, const 
 void linear_few(const Tensor &x, const Tensor &w, const Tensor &bias, const Tensor &y) {
   constexpr int64_t SOME = 4096, FEWEST = 16;
   const auto n = x.size(0), width = w.size(0), depth = w.size(1);
-  const auto rows = Panels::of_rows(x);
+  const auto rows = Panels::of_rows(x, at::kFloat);
   pshim::in_turns(width, pshim::pieces(width, std::max(FEWEST, SOME / n)), [&](int64_t a, int64_t b) {
     const auto lines = b - a;
     std::vector<float> made(lines * n);
@@ -73,7 +84,7 @@ struct Strassen {
     const auto b11 = b(0, 0), b12 = b(0, 1), b21 = b(1, 0), b22 = b(1, 1);
     const auto t1 = b12 - b11, t2 = b22 - t1, t3 = b22 - b12, t4 = b21 - t2;
     std::vector<Tensor> all;
-    for (const auto &t : {b11, b21, t2, t3, t1, t4, b22}) all.push_back(Panels::of_rows(t.contiguous()).laid);
+    for (const auto &t : {b11, b21, t2, t3, t1, t4, b22}) all.push_back(Panels::of_rows(t.contiguous(), at::kFloat).laid);
     laid = at::cat(all);
     moved = bias.narrow(0, columns, columns) - bias.narrow(0, 0, columns);
   }
@@ -105,9 +116,15 @@ struct Right {
   Tensor matrix;
   std::optional<Panels> panels;
   // Of x w^T, for weights w of a linear layer.
-  static Right of_layer(const Tensor &w) { return {w.t(), own_products() ? std::optional(Panels::of_rows(w)) : std::nullopt}; }
+  static Right of_layer(const Tensor &w, const Tensor &x) {
+    const auto kind = own_kind_of(x);
+    return {w.t(), kind ? std::optional(Panels::of_rows(w, *kind)) : std::nullopt};
+  }
   // Of g w, the slope of its input.
-  static Right of_slope(const Tensor &w) { return {w, own_products() ? std::optional(Panels::of_columns(w)) : std::nullopt}; }
+  static Right of_slope(const Tensor &w, const Tensor &g) {
+    const auto kind = own_kind_of(g);
+    return {w, kind ? std::optional(Panels::of_columns(w, *kind)) : std::nullopt};
+  }
   // y = x times this, plus the bias if there is one.
   void to(Tensor y, const Tensor &x, const Tensor *bias = nullptr) const {
     if (panels)
@@ -123,14 +140,15 @@ struct Right {
 struct Learning {
   Tensor g, x, dw, db;
   Learning(const Tensor &g, const Tensor &x, bool weights, bool bias) : g(g), x(x) {
-    if (weights) dw = at::empty({g.size(1), x.size(1)}, x.options());
-    if (bias) db = at::empty({g.size(1)}, x.options());
+    const auto kind = x.options().dtype(at::kFloat);
+    if (weights) dw = at::empty({g.size(1), x.size(1)}, kind);
+    if (bias) db = at::empty({g.size(1)}, kind);
   }
 };
 
 // Those of several layers, by libtorch's products or, shared out by outputs, our own: g is turned a few outputs and some rows at a time, what lies in the second cache meets x.
 void learn(at::ArrayRef<Learning> layers) {
-  if (!own_products()) {
+  if (!own_kind_of(layers.front().x)) {
     for (auto [g, x, dw, db] : layers) {
       if (dw.defined()) at::mm_out(dw, g.t(), x);
       if (db.defined()) at::sum_out(db, g, 0);
@@ -149,7 +167,7 @@ void learn(at::ArrayRef<Learning> layers) {
     const auto &l = layers[i];
     const auto n = l.g.size(0), outputs = l.g.size(1);
     if (l.dw.defined())
-      for (int64_t from = 0; from < n; from += ROWS) entered[i].push_back(Panels::of_columns(l.x.narrow(0, from, std::min(ROWS, n - from))));
+      for (int64_t from = 0; from < n; from += ROWS) entered[i].push_back(Panels::of_columns(l.x.narrow(0, from, std::min(ROWS, n - from)), l.x.scalar_type()));
     if (!l.dw.defined() && !l.db.defined()) continue;
     for (int64_t from = 0; from < outputs; from += OUTPUTS) tasks.push_back({&l, &entered[i], from, std::min(from + OUTPUTS, outputs)});
   }
@@ -158,29 +176,37 @@ void learn(at::ArrayRef<Learning> layers) {
     const auto &[layer, entered, from, to] = tasks[a];
     const auto &[g, x, dw, db] = *layer;
     const auto n = g.size(0), outputs = g.size(1), depth = x.size(1), rows = to - from;
-    auto *turned = scratch(rows * std::min(ROWS, n));
+    // Sums of a depth in bf16 are of pairs, and of eights of outputs.
+    auto *turned = scratch((rows + 7) * (std::min(ROWS, n) + 1));
+    auto *lefts = reinterpret_cast<unsigned short *>(turned);
     for (int64_t at = 0; at < n; at += ROWS) {
-      const auto some = std::min(ROWS, n - at);
-      kernels().turn(in(g) + at * outputs + from, outputs, turned, some, some, rows);
-      if (dw.defined()) {
-        auto *slope = out(dw) + from * depth;
-        kernels().multiply(turned, some, 1, in((*entered)[at / ROWS].laid), at > 0 ? slope : nullptr, depth, slope, depth, rows, depth, some);
+      const auto some = std::min(ROWS, n - at), place = at * outputs + from;
+      auto *slope = dw.defined() ? out(dw) + from * depth : nullptr;
+      const auto *before = at > 0 ? slope : nullptr;
+      float sums[OUTPUTS];
+      if (half(g)) {
+        kernels_bf16.lefts(bits(g) + place, outputs, lefts, rows, some);
+        if (slope) kernels_bf16.multiply_to_floats(lefts, Left::turned(some), bits((*entered)[at / ROWS].laid), before, depth, slope, depth, rows, depth, some);
+        if (db.defined()) kernels_bf16.sums(lefts, sums, some, rows);
+      } else {
+        kernels().turn(in(g) + place, outputs, turned, some, some, rows);
+        if (slope) kernels().multiply(turned, some, 1, in((*entered)[at / ROWS].laid), before, depth, slope, depth, rows, depth, some);
+        for (int64_t r = 0; db.defined() && r < rows; ++r) sums[r] = kernels().sum(turned + r * some, some);
       }
-      if (db.defined())
-        for (int64_t r = 0; r < rows; ++r) {
-          const auto sum = kernels().sum(turned + r * some, some);
-          out(db)[from + r] = at > 0 ? out(db)[from + r] + sum : sum;
-        }
+      for (int64_t r = 0; db.defined() && r < rows; ++r) out(db)[from + r] = at > 0 ? out(db)[from + r] + sums[r] : sums[r];
     }
   });
 }
 
+// What libtorch makes of a linear layer in the kind of its rows.
+Tensor composed(const Tensor &x, const Tensor &w, const Tensor &b) { return at::linear(x, w.to(x.scalar_type()), b.to(x.scalar_type())); }
+
 // A linear layer over many rows.
 struct Linear : torch::autograd::Function<Linear> {
-  static Tensor plain(const variable_list &v) { return at::linear(v[0], v[1], v[2]); }
+  static Tensor plain(const variable_list &v) { return composed(v[0], v[1], v[2]); }
   static Tensor run(const Tensor &x, const Tensor &w, const Tensor &b) {
     auto y = at::empty({x.size(0), w.size(0)}, x.options());
-    Right::of_layer(w).to(y, x, &b);
+    Right::of_layer(w, x).to(y, x, &b);
     return y;
   }
   static Tensor forward(AutogradContext *ctx, const Tensor &x, const Tensor &w, const Tensor &b) {
@@ -192,7 +218,7 @@ struct Linear : torch::autograd::Function<Linear> {
     if (at::GradMode::is_enabled()) return again([](const variable_list &v) { return plain(v); }, saved, grads[0]);
     const auto g = grads[0].contiguous(), x = saved[0], w = saved[1];
     Tensor dx;
-    if (ctx->needs_input_grad(0)) Right::of_slope(w).to(dx = at::empty_like(x), g);
+    if (ctx->needs_input_grad(0)) Right::of_slope(w, g).to(dx = at::empty_like(x), g);
     const Learning own(g, x, ctx->needs_input_grad(1), ctx->needs_input_grad(2));
     learn(own);
     return {dx, own.dw, own.db};
@@ -207,8 +233,8 @@ struct Perceptron : torch::autograd::Function<Perceptron> {
   static constexpr int64_t ROWS = 64;
   // `v`: x [N, D], then weights [H, D] and bias [H] of every layer.
   static Tensor plain(const variable_list &v, int64_t squash) {
-    auto h = at::linear(v[0], v[1], v[2]);
-    for (size_t i = 3; i < v.size(); i += 2) h = at::linear(squash == RELU ? at::relu(h) : at::tanh(h), v[i], v[i + 1]);
+    auto h = composed(v[0], v[1], v[2]);
+    for (size_t i = 3; i < v.size(); i += 2) h = composed(squash == RELU ? at::relu(h) : at::tanh(h), v[i], v[i + 1]);
     return h;
   }
   // Layer by layer [N, H], the last what comes out; where nothing learns, the last alone.
@@ -218,7 +244,7 @@ struct Perceptron : torch::autograd::Function<Perceptron> {
     std::vector<Panels> panels;
     variable_list made(depth);
     for (size_t i = 0; i < depth; ++i) {
-      panels.push_back(Panels::of_rows(layers[2 * i]));
+      panels.push_back(Panels::of_rows(layers[2 * i], x.scalar_type()));
       if (keep || i + 1 == depth) made[i] = at::empty({n, panels[i].columns}, x.options());
     }
     pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
@@ -263,7 +289,7 @@ struct Perceptron : torch::autograd::Function<Perceptron> {
     slopes.back() = g;
     for (size_t i = depth; i-- > 0;) {
       if (i > 0) slopes[i - 1] = at::empty_like(entered(i));
-      if (i > 0 || ctx->needs_input_grad(0)) panels[i] = Panels::of_columns(weights(i));
+      if (i > 0 || ctx->needs_input_grad(0)) panels[i] = Panels::of_columns(weights(i), x.scalar_type());
     }
     auto dx = ctx->needs_input_grad(0) ? at::empty_like(x) : Tensor();
     pshim::in_turns(n, pshim::pieces(n, ROWS), [&](int64_t a, int64_t b) {
@@ -297,7 +323,7 @@ struct Mlp : torch::autograd::Function<Mlp> {
   static int64_t some(int64_t width) { return std::max<int64_t>(256, width); }
   static constexpr int64_t FEWEST = 128;
   // `v`: x [N, D], weights [H, D] and bias [H] of the first layer, [D', H] and [D'] of the second.
-  static Tensor plain(const variable_list &v) { return at::linear(at::gelu(at::linear(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
+  static Tensor plain(const variable_list &v) { return composed(at::gelu(composed(v[0], v[1], v[2]), "tanh"), v[3], v[4]); }
   template <class F> static void rows(int64_t n, int64_t width, F work) {
     pshim::in_turns(n, pshim::pieces(n, some(width)), [&](int64_t a, int64_t b) {
       const at::AutoDispatchBelowADInplaceOrView unrecorded;
@@ -309,13 +335,13 @@ struct Mlp : torch::autograd::Function<Mlp> {
     const auto n = x.size(0), hidden = w1.size(0);
     auto y = at::empty({n, w2.size(0)}, x.options());
     if (keep) *keep = {at::empty({n, hidden}, x.options()), at::empty({n, hidden}, x.options())};
-    const auto first = Right::of_layer(w1), second = Right::of_layer(w2);
+    const auto first = Right::of_layer(w1, x), second = Right::of_layer(w2, x);
     rows(n, x.size(1), [&](auto part) {
       const auto from = part(x);
       auto before = keep ? part((*keep)[0]) : at::empty({from.size(0), hidden}, x.options());
       auto after = keep ? part((*keep)[1]) : before;
       first.to(before, from, &b1);
-      kernels().gelu(in(before), out(after), before.numel());
+      gelu(before, after, 0, before.numel());
       second.to(part(y), after, &b2);
     });
     return y;
@@ -334,11 +360,11 @@ struct Mlp : torch::autograd::Function<Mlp> {
     // Guidance wants the slope of the input alone, fine-tuning that of some weights.
     const auto wanted = [&](size_t i) { return ctx->needs_input_grad(i); };
     auto dh = at::empty_like(h), dx = wanted(0) ? at::empty_like(x) : Tensor();
-    const auto first = Right::of_slope(w1), second = Right::of_slope(w2);
+    const auto first = Right::of_slope(w1, x), second = Right::of_slope(w2, x);
     rows(x.size(0), x.size(1), [&](auto part) {
       const auto slope = part(dh), grad = at::empty_like(slope);
       second.to(grad, part(g));
-      kernels().gelu_backward(in(grad), in(part(h)), out(slope), slope.numel());
+      gelu_slopes(grad, part(h), slope, 0, slope.numel());
       if (dx.defined()) first.to(part(dx), slope);
     });
     const Learning both[] = {{dh, x, wanted(1), wanted(2)}, {g, a, wanted(3), wanted(4)}};
@@ -347,11 +373,11 @@ struct Mlp : torch::autograd::Function<Mlp> {
   }
 };
 
-// What `layer` makes of the rows of x [..., D], as [..., outputs].
+// What `layer` makes of the rows of x [..., D], in the kind of products asked for, as [..., outputs].
 template <class F> Tensor over_rows(const Tensor &x, int64_t outputs, F layer) {
   auto shape = x.sizes().vec();
   shape.back() = outputs;
-  return layer(x.reshape({-1, x.size(-1)}).contiguous()).view(shape);
+  return layer(x.reshape({-1, x.size(-1)}).to(own_kind().value_or(x.scalar_type())).contiguous()).view(shape);
 }
 } // namespace
 
@@ -360,10 +386,16 @@ int pshim_is_intels() { return intels(); }
 
 int pshim_own_products() { return own_products(); }
 
-int pshim_own_products_now() { return own_products_now(); }
+int pshim_own_bf16() { return own_bf16(); }
+
+// -1 where they are not our own.
+int pshim_own_kind() {
+  const auto kind = own_kind();
+  return kind ? static_cast<int>(*kind) : -1;
+}
 
 int pshim_panels(at::Tensor *w, at::Tensor **laid) {
-  return guarded([&] { *laid = new Tensor(Panels::of_rows(*w).laid); });
+  return guarded([&] { *laid = new Tensor(Panels::of_rows(*w, own_kind().value_or(at::kFloat)).laid); });
 }
 
 int pshim_linear_frozen(at::Tensor *x, at::Tensor *w, at::Tensor *laid, at::Tensor *bias, at::Tensor **y) {
@@ -419,13 +451,14 @@ int pshim_perceptron(at::Tensor *x, at::Tensor *const *layers, size_t n, int64_t
       all.push_back(*layers[i]);
       learning = learning || learns({layers[i]});
     }
-    const auto rows = x->contiguous();
+    const auto rows = x->to(own_kind().value_or(x->scalar_type())).contiguous();
     *y = new Tensor(learning ? Perceptron::apply(rows, at::TensorList(all), squash) : Perceptron::run(rows, all, squash, false).back());
   });
 }
 
 int pshim_mlp_takes(int64_t rows, int64_t width) {
-  return !at::autocast::is_autocast_enabled(at::kCPU) && rows >= std::max(2 * Mlp::some(width), Mlp::FEWEST * at::get_num_threads());
+  const bool takes = own_kind() || !at::autocast::is_autocast_enabled(at::kCPU);
+  return takes && rows >= std::max(2 * Mlp::some(width), Mlp::FEWEST * at::get_num_threads());
 }
 
 int pshim_mlp(at::Tensor *x, at::Tensor *w1, at::Tensor *b1, at::Tensor *w2, at::Tensor *b2, at::Tensor **y) {
