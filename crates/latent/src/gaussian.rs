@@ -13,12 +13,13 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// From a network's output, means first.
+    /// From a network's output, means first; what came out of products in bf16 is widened, as exponentials and sums want f32.
     ///
     /// # Shapes
     /// - `moments`: `[B, 2 Z]`
     pub fn from_moments(moments: &Tensor) -> Self {
-        let mut halves = moments.chunk(2, 1).into_iter();
+        let wide = if moments.kind() == Kind::BFloat16 { &moments.to_kind(Kind::Float) } else { moments };
+        let mut halves = wide.chunk(2, 1).into_iter();
         match (halves.next(), halves.next()) {
             (Some(mean), Some(logvar)) if mean.size() == logvar.size() => Self { mean, logvar },
             _ => panic!("moments of shape {:?}; an even number of columns is needed", moments.size()),

@@ -113,7 +113,7 @@ pub fn gaussian_at(mean: &Tensor, logvar: &Tensor, eps: &Tensor) -> Option<Tenso
 /// Whether these are f32 of the same `[B, D]`, where products are our own.
 fn likelihoods_take(all: &[&Tensor]) -> bool {
     let fits = |t: &&Tensor| t.kind() == Kind::Float && t.dim() == 2 && t.size() == all[0].size();
-    all.iter().all(fits) && own_kind() == Some(Kind::Float) && takes(all)
+    all.iter().all(fits) && own_kind().is_some() && takes(all)
 }
 
 /// Layer normalisation, then scale and shift per sample: `norm(x) (1 + scale) + shift`.
