@@ -74,34 +74,46 @@ template <class T> void columns_along(const T *w, long row, Half *out, long colu
   }
 }
 
-// Columns that lie side by side: w[j + p row], in panels of `panel`, of which only the last may be narrower, by whole `least`.
-template <class T, long panel, long least> void columns_beside(const T *w, long row, Half *out, long columns, long depth) {
+// Sixteen pairs of two rows of numbers, of the columns of `seen`; the second row may be missing.
+template <class T> inline __m512i pairs_of(const T *above, const T *below, __mmask16 seen) {
+  const auto words = low(above, seen);
+  return below ? _mm512_or_si512(words, _mm512_slli_epi32(low(below, seen), 16)) : words;
+}
+
+// Columns that lie side by side: w[j + p row].
+template <class T> void columns_beside(const T *w, long row, Half *out, long columns, long depth) {
   const long pairs = (depth + 1) / 2;
   for (long p = 0; p < pairs; ++p) {
-    const T *above = w + 2 * p * row, *below = above + row;
-    const bool both = 2 * p + 1 < depth;
-    for (long j = 0; j < columns; j += panel) {
-      const long width = std::min(panel, (columns - j + least - 1) / least * least);
+    const T *above = w + 2 * p * row, *below = 2 * p + 1 < depth ? above + row : nullptr;
+    for (long j = 0; j < columns; j += PANEL) {
+      const long width = std::min(PANEL, padded(columns - j));
       for (long v = 0; v < width; v += LANES) {
-        const auto seen = first(columns - j - v), kept = first(width - v);
-        auto words = low(above + j + v, seen);
-        if (both) words = _mm512_or_si512(words, _mm512_slli_epi32(low(below + j + v, seen), 16));
-        _mm512_mask_storeu_epi32(out + j * 2 * pairs + p * 2 * width + 2 * v, kept, words);
+        const auto words = pairs_of(above + j + v, below ? below + j + v : nullptr, first(columns - j - v));
+        _mm512_storeu_si512(out + j * 2 * pairs + p * 2 * width + 2 * v, words);
       }
     }
   }
 }
 
 void panels(const float *w, long row, long step, Half *out, long columns, long depth) {
-  step == 1 ? columns_along(w, row, out, columns, depth) : columns_beside<float, PANEL, LANES>(w, step, out, columns, depth);
+  step == 1 ? columns_along(w, row, out, columns, depth) : columns_beside(w, step, out, columns, depth);
 }
 
-void panels_of_rows(const Half *x, long row, Half *out, long columns, long rows) {
-  columns_beside<Half, PANEL, LANES>(x, row, out, columns, rows);
+void panels_of_rows(const Half *x, long row, Half *out, long columns, long rows) { columns_beside(x, row, out, columns, rows); }
+
+// Two blocks of pairs, the second if there is one.
+inline void in_blocks(Half *out, __m512i words, long pairs, bool both) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i *>(out), _mm512_castsi512_si256(words));
+  if (both) _mm256_storeu_si256(reinterpret_cast<__m256i *>(out + 2 * BLOCK * pairs), _mm512_extracti64x4_epi64(words, 1));
 }
 
 void lefts(const Half *g, long row, Half *out, long columns, long rows) {
-  columns_beside<Half, BLOCK, BLOCK>(g, row, out, columns, rows);
+  const long pairs = (rows + 1) / 2;
+  for (long p = 0; p < pairs; ++p) {
+    const Half *above = g + 2 * p * row, *below = 2 * p + 1 < rows ? above + row : nullptr;
+    for (long j = 0; j < columns; j += LANES)
+      in_blocks(out + j * 2 * pairs + p * 2 * BLOCK, pairs_of(above + j, below ? below + j : nullptr, first(columns - j)), pairs, columns - j > BLOCK);
+  }
 }
 
 typedef __m512 Vec;
@@ -116,56 +128,57 @@ inline void store(Half *c, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(c, 
 
 // c [R, W LANES] = start + sum over pairs p of a[r, p] b[p, :]; of the last vector those of `last`.
 template <int R, int W, class C>
-inline void tile(const Half *a, long a_row, long a_step, const Half *b, const float *start, long start_row, C *c, long c_row, long pairs,
+inline void tile(const Half *a, const pshim::Left &left, const Half *b, const float *start, long start_row, C *c, long c_row, long pairs,
                  __mmask16 last) {
   constexpr long LINE = 64 / sizeof(C);
   for (int r = 0; r < R; ++r)
     for (long i = 0; i < W * LANES; i += LINE) __builtin_prefetch(c + r * c_row + i, 1);
   __m512 sums[R][W];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
     for (int w = 0; w < W; ++w)
       sums[r][w] = start ? _mm512_maskz_loadu_ps(w + 1 < W ? 0xffff : last, start + r * start_row + w * LANES) : _mm512_setzero_ps();
 #pragma GCC unroll 2
-  for (long p = 0; p < pairs; ++p, a += a_step, b += W * BOTH) {
+  for (long p = 0; p < pairs; ++p, a += left.step, b += W * BOTH) {
     __m512bh right[W];
     for (int w = 0; w < W; ++w) right[w] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + w * BOTH));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       int pair;
-      std::memcpy(&pair, a + r * a_row, sizeof pair);
-      const auto left = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-      for (int w = 0; w < W; ++w) sums[r][w] = _mm512_dpbf16_ps(sums[r][w], left, right[w]);
+      std::memcpy(&pair, a + r / BLOCK * left.block + r % BLOCK * left.row, sizeof pair);
+      const auto row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+      for (int w = 0; w < W; ++w) sums[r][w] = _mm512_dpbf16_ps(sums[r][w], row, right[w]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
     for (int w = 0; w < W; ++w) store(c + r * c_row + w * LANES, w + 1 < W ? 0xffff : last, sums[r][w]);
 }
 
 template <int R, int W, class C>
-inline void rest(const Half *a, long a_row, long a_step, const Half *b, const float *start, long start_row, C *c, long c_row, long rows,
-                 long pairs, __mmask16 last) {
+inline void rest(const Half *a, const pshim::Left &left, const Half *b, const float *start, long start_row, C *c, long c_row, long rows, long pairs,
+                 __mmask16 last) {
   if constexpr (R > 0) {
-    if (rows == R) return tile<R, W>(a, a_row, a_step, b, start, start_row, c, c_row, pairs, last);
-    rest<R - 1, W>(a, a_row, a_step, b, start, start_row, c, c_row, rows, pairs, last);
+    if (rows == R) return tile<R, W>(a, left, b, start, start_row, c, c_row, pairs, last);
+    rest<R - 1, W>(a, left, b, start, start_row, c, c_row, rows, pairs, last);
   }
 }
 
-// Meanwhile as many numbers behind b, which the next call reads, are fetched into the second cache.
+// Meanwhile as many numbers behind b, which the next call reads, are fetched into the second cache. With one vector a column more rows are needed
+// to keep the products busy.
 template <int W, class C>
 inline void panel(const Half *a, const pshim::Left &left, const Half *b, const float *start, long start_row, C *c, long c_row, long rows,
                   long pairs, __mmask16 last) {
-  constexpr long LINE = 32;
+  constexpr long LINE = 32, R = W == 1 ? 2 * BLOCK : BLOCK;
   const Half *next = b + pairs * W * BOTH;
-  const long blocks = (rows + BLOCK - 1) / BLOCK, lines = (pairs * W * BOTH / LINE + blocks - 1) / blocks;
-  for (long r = 0; r < rows; r += BLOCK, a += left.block, c += BLOCK * c_row) {
+  const long blocks = (rows + R - 1) / R, lines = (pairs * W * BOTH / LINE + blocks - 1) / blocks;
+  for (long r = 0; r < rows; r += R, a += R / BLOCK * left.block, c += R * c_row) {
     for (long i = 0; i < lines; ++i, next += LINE) __builtin_prefetch(next, 0, 2);
     const auto *from = start ? start + r * start_row : nullptr;
-    if (rows - r >= BLOCK)
-      tile<BLOCK, W>(a, left.row, left.step, b, from, start_row, c, c_row, pairs, last);
+    if (rows - r >= R)
+      tile<R, W>(a, left, b, from, start_row, c, c_row, pairs, last);
     else
-      rest<BLOCK - 1, W>(a, left.row, left.step, b, from, start_row, c, c_row, rows - r, pairs, last);
+      rest<R - 1, W>(a, left, b, from, start_row, c, c_row, rows - r, pairs, last);
   }
 }
 
@@ -224,12 +237,8 @@ void winograd_slopes_in_pairs(const Half *g, Half *z, long step, const Conv3Shap
       Vec a[16], b[16] = {};
       outwards(above, first + o, a);
       if (next > t) outwards(below, first + o, b);
-      for (int k = 0; k < 16; ++k) {
-        const auto words = paired(a[k], b[k]);
-        auto *to = z + k * step + o * 2 * pairs + (t - from) * BLOCK;
-        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), _mm512_castsi512_si256(words));
-        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 2 * BLOCK * pairs), _mm512_extracti64x4_epi64(words, 1));
-      }
+      for (int k = 0; k < 16; ++k)
+        in_blocks(z + k * step + o * 2 * pairs + (t - from) * BLOCK, paired(a[k], b[k]), pairs, true);
     }
   }
 }

@@ -18,7 +18,7 @@ struct Read {
   const float *operator()(const Tensor &t, int64_t first, int64_t n) {
     if (!half(t)) return in(t) + first;
     if (static_cast<int64_t>(wide.size()) < n) wide.resize(n);
-    kernels().widen(bits(t) + first, wide.data(), n);
+    kernels().widen(bits(t) + first, n, wide.data(), 1, n);
     return wide.data();
   }
 };
@@ -36,7 +36,7 @@ struct Write {
     return wide.data();
   }
   void done() const {
-    if (to) kernels().narrow(wide.data(), to, n);
+    if (to) kernels().narrow(wide.data(), to, n, 1, n);
   }
 };
 
@@ -52,11 +52,11 @@ struct Rows {
   int64_t apart() const { return half(t) ? width : row; }
   float *at() const { return half(t) ? room : t.data_ptr<float>() + first; }
   const float *read() const {
-    for (int64_t i = 0; half(t) && i < count; ++i) kernels().widen(bits(t) + first + i * row, room + i * width, width);
+    if (half(t)) kernels().widen(bits(t) + first, row, room, count, width);
     return at();
   }
   void written() const {
-    for (int64_t i = 0; half(t) && i < count; ++i) kernels().narrow(room + i * width, bits(t) + first + i * row, width);
+    if (half(t)) kernels().narrow(room, bits(t) + first, row, count, width);
   }
 };
 
@@ -73,23 +73,14 @@ Tensor vectors(const Tensor &t) { return t.stride(-1) == 1 ? t : t.contiguous();
 
 namespace pshim {
 void gelu(const Tensor &x, const Tensor &y, int64_t from, int64_t to) {
-  Read seen;
-  Write made;
-  for (; from < to; from += STRIP) {
-    const auto n = std::min(STRIP, to - from);
-    kernels().gelu(seen(x, from, n), made(y, from, n), n);
-    made.done();
-  }
+  half(x) ? kernels().gelu_bf16(bits(x) + from, bits(y) + from, to - from) : kernels().gelu(in(x) + from, out(y) + from, to - from);
 }
 
 void gelu_slopes(const Tensor &g, const Tensor &x, const Tensor &dx, int64_t from, int64_t to) {
-  Read grad, seen;
-  Write slope;
-  for (; from < to; from += STRIP) {
-    const auto n = std::min(STRIP, to - from);
-    kernels().gelu_backward(grad(g, from, n), seen(x, from, n), slope(dx, from, n), n);
-    slope.done();
-  }
+  if (half(x))
+    kernels().gelu_backward_bf16(bits(g) + from, bits(x) + from, bits(dx) + from, to - from);
+  else
+    kernels().gelu_backward(in(g) + from, in(x) + from, out(dx) + from, to - from);
 }
 } // namespace pshim
 

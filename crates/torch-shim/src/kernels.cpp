@@ -48,17 +48,32 @@ inline float gate_of(float x) {
   return 1.0f / (1.0f + exponential(-u2));
 }
 
-void gelu(const float *x, float *y, long n) {
-#pragma omp simd
-  for (long i = 0; i < n; ++i) y[i] = x[i] * gate_of(x[i]);
+// Numbers in f32, or bfloat16 on the way in and out.
+inline float wide(float x) { return x; }
+inline float wide(unsigned short x) { return __builtin_bit_cast(float, static_cast<unsigned>(x) << 16); }
+inline void put(float *y, float x) { *y = x; }
+// To the nearest, ties to even.
+inline void put(unsigned short *y, float x) {
+  const unsigned bits = __builtin_bit_cast(unsigned, x);
+  const unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  // Rounding must not carry a NaN's bits over into infinity or zero.
+  *y = x == x ? rounded : 0x7fc0u;
 }
 
-void gelu_backward(const float *g, const float *x, float *dx, long n) {
+template <class T> void gelu(const T *x, T *y, long n) {
 #pragma omp simd
   for (long i = 0; i < n; ++i) {
-    const float s = gate_of(x[i]);
-    const float slope = TWO_ROOT * (1.0f + 3.0f * CUBIC * x[i] * x[i]);
-    dx[i] = g[i] * (s + x[i] * s * (1.0f - s) * slope);
+    const float v = wide(x[i]);
+    put(y + i, v * gate_of(v));
+  }
+}
+
+template <class T> void gelu_backward(const T *g, const T *x, T *dx, long n) {
+#pragma omp simd
+  for (long i = 0; i < n; ++i) {
+    const float v = wide(x[i]), s = gate_of(v);
+    const float slope = TWO_ROOT * (1.0f + 3.0f * CUBIC * v * v);
+    put(dx + i, wide(g[i]) * (s + v * s * (1.0f - s) * slope));
   }
 }
 
@@ -276,19 +291,16 @@ void group_norm_backward(const float *g, const float *x, const float *gain, cons
   }
 }
 
-void widen(const unsigned short *x, float *y, long n) {
+void widen(const unsigned short *x, long row, float *y, long rows, long width) {
+  for (; rows > 0; --rows, x += row, y += width)
 #pragma omp simd
-  for (long i = 0; i < n; ++i) y[i] = __builtin_bit_cast(float, static_cast<unsigned>(x[i]) << 16);
+    for (long i = 0; i < width; ++i) y[i] = wide(x[i]);
 }
 
-void narrow(const float *x, unsigned short *y, long n) {
+void narrow(const float *x, unsigned short *y, long row, long rows, long width) {
+  for (; rows > 0; --rows, x += width, y += row)
 #pragma omp simd
-  for (long i = 0; i < n; ++i) {
-    const unsigned bits = __builtin_bit_cast(unsigned, x[i]);
-    const unsigned rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    // Rounding must not carry a NaN's bits over into infinity or zero.
-    y[i] = x[i] == x[i] ? rounded : 0x7fc0u;
-  }
+    for (long i = 0; i < width; ++i) put(y + i, x[i]);
 }
 
 // Where the numbers of two rows D apart belong in a transpose, one stage of it: `low` for the row above, else for the one below.
@@ -584,8 +596,10 @@ float sum(const float *x, long n) {
 } // namespace
 
 namespace pshim {
-extern const Kernels PSHIM_KERNELS = {gelu,
-                                      gelu_backward,
+extern const Kernels PSHIM_KERNELS = {gelu<float>,
+                                      gelu_backward<float>,
+                                      gelu<unsigned short>,
+                                      gelu_backward<unsigned short>,
                                       adaln,
                                       adaln_backward,
                                       gated,

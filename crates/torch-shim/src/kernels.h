@@ -15,6 +15,9 @@ struct Kernels {
   void (*gelu)(const float *x, float *y, long n);
   // dx = g gelu'(x).
   void (*gelu_backward)(const float *g, const float *x, float *dx, long n);
+  // The same of bfloat16, here and back rounded to the nearest, ties to even.
+  void (*gelu_bf16)(const unsigned short *x, unsigned short *y, long n);
+  void (*gelu_backward_bf16)(const unsigned short *g, const unsigned short *x, unsigned short *dx, long n);
   // One sample: y = (x - mean) rstd (1 + scale) + shift, x [T, D]; keeps mean and rstd per token.
   void (*adaln)(const float *x, const float *shift, const float *scale, float *y, float *mean, float *rstd, long tokens, long width,
                 float eps);
@@ -33,9 +36,9 @@ struct Kernels {
   void (*group_norm_backward)(const float *g, const float *x, const float *gain, const float *offset, const float *mean, const float *rstd,
                               float *dx, float *dgain, float *doffset, long pixels, long row, long width, long groups, bool silu,
                               float *scratch);
-  // bfloat16 to f32 and back, to the nearest, ties to even.
-  void (*widen)(const unsigned short *x, float *y, long n);
-  void (*narrow)(const float *x, unsigned short *y, long n);
+  // Rows of bfloat16, `row` apart, to f32, one behind the other, and back.
+  void (*widen)(const unsigned short *x, long row, float *y, long rows, long width);
+  void (*narrow)(const float *x, unsigned short *y, long row, long rows, long width);
   // One head: out = softmax(q k^T scale) v. `scratch` holds attention_scratch floats.
   void (*attention)(const float *q, const float *k, const float *v, long row, float *out, long out_row, long tokens, long head,
                     float scale, float *scratch);
