@@ -23,6 +23,8 @@ type Layer = fn(&[Tensor]) -> Tensor;
 #[derive(Clone)]
 struct Row {
     name: &'static str,
+    /// Whether it multiplies, so that autocast has a say in it.
+    multiplies: bool,
     inputs: Vec<(Vec<i64>, Kind)>,
     fused: Layer,
     composed: Layer,
@@ -38,15 +40,23 @@ fn rows() -> Vec<Row> {
     let own = [
         Row {
             name: "linear layer",
-            inputs: [vec![b * t, d], vec![4 * d, d], vec![4 * d]].map(|size| (size, single)).into(),
+            multiplies: true,
+            inputs: layers([vec![b * t, d], vec![4 * d, d], vec![4 * d]]),
             fused: |x| took(shim::linear(&x[0], &x[1], &x[2])),
             composed: |x| x[0].linear(&x[1], Some(&x[2])),
         },
         Row {
             name: "layers of row 5's encoder",
-            inputs: [vec![256, 784], vec![512, 784], vec![512], vec![256, 512], vec![256], vec![64, 256], vec![64]]
-                .map(|size| (size, single))
-                .into(),
+            multiplies: true,
+            inputs: layers([
+                vec![256, 784],
+                vec![512, 784],
+                vec![512],
+                vec![256, 512],
+                vec![256],
+                vec![64, 256],
+                vec![64],
+            ]),
             fused: |x| {
                 let layers = [[&x[1], &x[2]], [&x[3], &x[4]], [&x[5], &x[6]]];
                 took(shim::perceptron(&x[0], &layers, shim::Squash::Relu))
@@ -58,12 +68,14 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "likelihood of binary pixels",
+            multiplies: false,
             inputs: vec![(vec![256, 784], single); 2],
             fused: |x| took(shim::bernoulli(&x[0], &x[1])),
             composed: |x| (&x[0] * &x[1] - x[1].softplus()).sum_dim_intlist(1, false, Kind::Float),
         },
         Row {
             name: "draws and divergence of row 5's encoder",
+            multiplies: false,
             inputs: [vec![256, 64], vec![256, 32]].map(|size| (size, single)).into(),
             fused: |x| {
                 let q = x[0].chunk(2, 1);
@@ -81,12 +93,14 @@ fn rows() -> Vec<Row> {
     let all = [
         Row {
             name: "GELU, tanh form",
+            multiplies: false,
             inputs: vec![(vec![b, t, 4 * d], half)],
             fused: |x| took(shim::gelu_tanh(&x[0])),
             composed: |x| x[0].gelu("tanh"),
         },
         Row {
             name: "adaLN",
+            multiplies: false,
             inputs: vec![(tokens.clone(), single), row.clone(), row.clone()],
             fused: |x| took(shim::adaln(&x[0], &x[1], &x[2], 1e-6)),
             composed: |x| {
@@ -96,25 +110,29 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "gated sum",
+            multiplies: false,
             inputs: vec![(tokens.clone(), single), row, (tokens, half)],
             fused: |x| took(shim::gated(&x[0], &x[1], &x[2])),
             composed: |x| x[0].addcmul(&x[1], &x[2]),
         },
         Row {
             name: "group norm and SiLU, both channels-last",
+            multiplies: false,
             inputs: maps.clone(),
             fused: |x| took(shim::group_norm(&last(&x[0]), &x[1], &x[2], MAPS[3], 1e-5, true)),
             composed: |x| normal_silu(&last(&x[0]), x),
         },
         Row {
             name: "group norm and SiLU, libtorch contiguous",
+            multiplies: false,
             inputs: maps,
             fused: |x| took(shim::group_norm(&last(&x[0]), &x[1], &x[2], MAPS[3], 1e-5, true)),
             composed: |x| normal_silu(&x[0].view([MAPS[0], MAPS[1], MAPS[2], MAPS[2]]), x),
         },
         Row {
             name: "convolution of kernel 3, both channels-last",
-            inputs: convolution.map(|size| (size, single)).into(),
+            multiplies: true,
+            inputs: layers(convolution),
             fused: |x| {
                 let own = shim::conv3(&last(&x[0]), &last(&x[1]), &x[2], 1);
                 // Where nothing learns and products are not our own, it is libtorch's.
@@ -125,26 +143,33 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "perceptron with a GELU",
-            inputs: [vec![b, t, d], vec![4 * d, d], vec![4 * d], vec![d, 4 * d], vec![d]]
-                .map(|size| (size, single))
-                .into(),
+            multiplies: true,
+            inputs: layers([vec![b, t, d], vec![4 * d, d], vec![4 * d], vec![d, 4 * d], vec![d]]),
             fused: |x| took(shim::mlp_gelu(&x[0], [&x[1], &x[2]], [&x[3], &x[4]])),
             composed: |x| x[0].linear(&x[1], Some(&x[2])).gelu("tanh").linear(&x[3], Some(&x[4])),
         },
         Row {
             name: "attention of 64 tokens",
+            multiplies: false,
             inputs: vec![(vec![b, t, 3 * d], half)],
             fused: |x| took(shim::attention(&x[0], SIZES[3], false)),
             composed: |x| attention(&x[0], SIZES[3]),
         },
         Row {
             name: "attention of 256 tokens",
+            multiplies: false,
             inputs: vec![(vec![MAPS[0], MIDDLE[0], 3 * MIDDLE[1]], half)],
             fused: |x| took(shim::attention(&x[0], MIDDLE[2], false)),
             composed: |x| attention(&x[0], MIDDLE[2]),
         },
     ];
     all.into_iter().chain(own).collect()
+}
+
+/// Kinds under autocast of what enters and of weights and biases.
+fn layers<const N: usize>(sizes: [Vec<i64>; N]) -> Vec<(Vec<i64>, Kind)> {
+    let kind = |i| if i == 0 { Kind::BFloat16 } else { Kind::Float };
+    sizes.into_iter().enumerate().map(|(i, size)| (size, kind(i))).collect()
 }
 
 /// libtorch's own, on fused queries, keys and values `[B, T, 3 D]`.
@@ -207,20 +232,26 @@ pub fn table() -> String {
     let half = shim::bf16(Device::Cpu) != shim::Bf16::Imitated;
     let kinds: &[_] = if half { &["f32", "bf16"] } else { &["f32"] };
     for (row, kind) in rows().into_iter().flat_map(|row| kinds.iter().map(move |kind| (row.clone(), *kind))) {
-        if kind == "bf16" && row.inputs.iter().all(|(_, under)| *under == Kind::Float) {
+        let low = kind == "bf16";
+        if low && (row.inputs.iter().all(|(_, under)| *under == Kind::Float) || row.multiplies && !shim::own_bf16()) {
             continue; // in f32 alone
         }
         let wave = |(size, under): &(Vec<i64>, Kind)| {
             let x = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)).sin();
-            let x = x.view(size.as_slice()).to_kind(if kind == "f32" { Kind::Float } else { *under });
+            let x = x.view(size.as_slice()).to_kind(if low { *under } else { Kind::Float });
             x.set_requires_grad(true)
         };
         let inputs: Vec<Tensor> = row.inputs.iter().map(wave).collect();
+        let run = |layer: Layer| {
+            let asked = if low && row.multiplies { Kind::BFloat16 } else { Kind::Float };
+            let _autocast = shim::Autocast::new(Device::Cpu, asked);
+            layer(&inputs)
+        };
         let forward = |layer: Layer| {
             let _guard = tch::no_grad_guard();
-            drop(layer(&inputs));
+            drop(run(layer));
         };
-        let both = |layer: Layer| drop(Tensor::run_backward(&[layer(&inputs).sum(Kind::Float)], &inputs, false, false));
+        let both = |layer: Layer| drop(Tensor::run_backward(&[run(layer).sum(Kind::Float)], &inputs, false, false));
         for threads in [1, 2] {
             tch::set_num_threads(threads);
             for (pass, run) in [("forward", &forward as &dyn Fn(Layer)), ("and backward", &both)] {

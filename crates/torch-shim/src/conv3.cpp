@@ -41,70 +41,85 @@ template <class T> struct Places {
   T *at(int64_t k) const { return static_cast<T *>(numbers.data_ptr()) + k * step; }
 };
 
-typedef unsigned short Half;
-inline const float *numbers(const Tensor &t, const float *) { return in(t); }
-inline Half *numbers(const Tensor &t, const Half *) { return bits(t); }
+// What is particular to numbers in f32.
+struct Single {
+  typedef float T;
+  static const Kernels &table() { return kernels(); }
+  // The weights [O, 3, 3, C] as sixteen right sides of products in the order of `multiply`: [C, O], or [O, C] of the kernel turned around.
+  static Places<T> right(const Tensor &w, bool turned) {
+    const auto outputs = w.size(0), inputs = w.size(1), panel = kernels().panel;
+    const Places<T> u(inputs * outputs);
+    each((outputs + panel - 1) / panel, PLACES * panel * inputs, [&](int64_t a, int64_t b) {
+      if (turned)
+        return kernels().winograd_weights(in(w), u.at(0), u.step, inputs, panel, a * panel, std::min(b * panel, outputs), a * panel, outputs, true);
+      const Places<T> rows(panel * inputs);
+      for (; a < b; ++a) {
+        const auto from = a * panel, count = std::min(panel, outputs - from);
+        kernels().winograd_weights(in(w), rows.at(0), rows.step, inputs, inputs, from, from + count, 0, panel, false);
+        for (int64_t k = 0; k < PLACES; ++k)
+          kernels().panels(rows.at(k), inputs, 1, u.at(k) + from * inputs, count, inputs);
+      }
+    });
+    return u;
+  }
+  // m [rows, width] = v [rows, depth] u.
+  static void multiply(const T *v, const T *u, float *m, int64_t rows, int64_t width, int64_t depth) {
+    kernels().multiply(v, depth, 1, u, nullptr, 0, m, width, rows, width, depth);
+  }
+  // v of pictures and z of slopes, as right and left sides of products over tiles [a, b).
+  static void sides(const Tensor &x, const Tensor &g, const Places<T> &v, const Places<T> &z, const Conv3Shape &conv, int64_t a, int64_t b,
+                    int64_t first, int64_t last, const T *nothing) {
+    kernels().winograd_pictures(in(x), v.at(0), v.step, conv, a, b, kernels().panel, nothing);
+    kernels().winograd_slopes(in(g), z.at(0), z.step, conv, a, b, first, last, nothing);
+  }
+  // sum [width, inputs] = start + z^T v over so many tiles.
+  static void add(const T *z, const T *v, const float *start, float *sum, int64_t width, int64_t inputs, int64_t tiles) {
+    kernels().multiply(z, 1, width, v, start, inputs, sum, inputs, width, inputs, tiles);
+  }
+};
 
-// The weights [O, 3, 3, C] as sixteen right sides of products in the order of `multiply`: [C, O], or [O, C] of the kernel turned around.
-Places<float> right(const Tensor &w, bool turned, const float *) {
-  const auto outputs = w.size(0), inputs = w.size(1), panel = kernels().panel;
-  const Places<float> u(inputs * outputs);
-  each((outputs + panel - 1) / panel, PLACES * panel * inputs, [&](int64_t a, int64_t b) {
-    if (turned)
-      return kernels().winograd_weights(in(w), u.at(0), u.step, inputs, panel, a * panel, std::min(b * panel, outputs), a * panel, outputs, true);
-    const Places<float> rows(panel * inputs);
-    for (; a < b; ++a) {
-      const auto from = a * panel, count = std::min(panel, outputs - from);
-      kernels().winograd_weights(in(w), rows.at(0), rows.step, inputs, inputs, from, from + count, 0, panel, false);
-      for (int64_t k = 0; k < PLACES; ++k)
-        kernels().panels(rows.at(k), inputs, 1, u.at(k) + from * inputs, count, inputs);
-    }
-  });
-  return u;
-}
+// And to those in bf16, of which pairs lie together: of a depth, or of tiles.
+struct Low {
+  typedef unsigned short T;
+  static const Bf16Kernels &table() { return kernels_bf16; }
+  static Places<T> right(const Tensor &w, bool turned) {
+    const auto outputs = w.size(0), inputs = w.size(1);
+    const Places<float> rows(inputs * outputs);
+    const Places<T> u(inputs * outputs);
+    each(outputs, PLACES * inputs, [&](int64_t a, int64_t b) {
+      kernels().winograd_weights(in(w), rows.at(0), rows.step, inputs, inputs, a, b, a, outputs, turned);
+    });
+    each(PLACES, inputs * outputs, [&](int64_t a, int64_t b) {
+      for (; a < b; ++a)
+        if (turned)
+          kernels_bf16.panels(rows.at(a), 1, inputs, u.at(a), inputs, outputs);
+        else
+          kernels_bf16.panels(rows.at(a), inputs, 1, u.at(a), outputs, inputs);
+    });
+    return u;
+  }
+  static void multiply(const T *v, const T *u, float *m, int64_t rows, int64_t width, int64_t depth) {
+    kernels_bf16.multiply_to_floats(v, Left::rows(depth), u, nullptr, 0, m, width, rows, width, depth);
+  }
+  static void sides(const Tensor &x, const Tensor &g, const Places<T> &v, const Places<T> &z, const Conv3Shape &conv, int64_t a, int64_t b,
+                    int64_t first, int64_t last, const T *nothing) {
+    kernels_bf16.winograd_pictures_in_pairs(bits(x), v.at(0), v.step, conv, a, b, nothing);
+    kernels_bf16.winograd_slopes_in_pairs(bits(g), z.at(0), z.step, conv, a, b, first, last, nothing);
+  }
+  static void add(const T *z, const T *v, const float *start, float *sum, int64_t width, int64_t inputs, int64_t tiles) {
+    kernels_bf16.multiply_to_floats(z, Left::turned(tiles), v, start, inputs, sum, inputs, width, inputs, tiles);
+  }
+};
 
-// In bf16 pairs of the depth lie together, which may be outputs of different panels.
-Places<Half> right(const Tensor &w, bool turned, const Half *) {
-  const auto outputs = w.size(0), inputs = w.size(1);
-  const Places<float> rows(inputs * outputs);
-  const Places<Half> u(inputs * outputs);
-  each(outputs, PLACES * inputs, [&](int64_t a, int64_t b) {
-    kernels().winograd_weights(in(w), rows.at(0), rows.step, inputs, inputs, a, b, a, outputs, turned);
-  });
-  each(PLACES, inputs * outputs, [&](int64_t a, int64_t b) {
-    for (; a < b; ++a)
-      turned ? kernels_bf16.panels(rows.at(a), 1, inputs, u.at(a), inputs, outputs) : kernels_bf16.panels(rows.at(a), inputs, 1, u.at(a), outputs, inputs);
-  });
-  return u;
-}
-
-// What the passes below ask of the kernels of either kind.
-void pictures(const float *x, const Places<float> &v, const Conv3Shape &conv, int64_t a, int64_t b, const float *nothing) {
-  kernels().winograd_pictures(x, v.at(0), v.step, conv, a, b, conv.inputs, nothing);
-}
-void pictures(const Half *x, const Places<Half> &v, const Conv3Shape &conv, int64_t a, int64_t b, const Half *nothing) {
-  kernels_bf16.winograd_pictures(x, v.at(0), v.step, conv, a, b, conv.inputs, nothing);
-}
-void multiply(const float *v, const float *u, float *m, int64_t rows, int64_t width, int64_t inputs) {
-  kernels().multiply(v, inputs, 1, u, nullptr, 0, m, width, rows, width, inputs);
-}
-void multiply(const Half *v, const Half *u, float *m, int64_t rows, int64_t width, int64_t inputs) {
-  kernels_bf16.multiply_to_floats(v, Left::rows(inputs), u, nullptr, 0, m, width, rows, width, inputs);
-}
-void finish(const Places<float> &m, const float *bias, float *y, const Conv3Shape &conv, int64_t a, int64_t b, int64_t first, int64_t last) {
-  kernels().winograd_out(m.at(0), m.step, bias, y, conv, a, b, first, last);
-}
-void finish(const Places<float> &m, const float *bias, Half *y, const Conv3Shape &conv, int64_t a, int64_t b, int64_t first, int64_t last) {
-  kernels_bf16.winograd_out(m.at(0), m.step, bias, y, conv, a, b, first, last);
-}
-
-// y [B, O, H, W] of x [B, C, H, W], and the weights, turned around or not.
-template <class T> void convolve(const Tensor &x, const Tensor &w, bool turned, const Tensor *bias, const Tensor &y) {
-  const T *kind = nullptr;
-  const auto u = right(w, turned, kind);
+// y [B, O, H, W] of x [B, C, H, W] and the weights, turned around or not.
+template <class Kind> void convolve(const Tensor &x, const Tensor &w, bool turned, const Tensor *bias, const Tensor &y) {
+  typedef typename Kind::T T;
+  const auto u = Kind::right(w, turned);
   const Conv3Shape conv{x.size(2), x.size(3), x.size(1), y.size(1), 1};
-  const auto inputs = conv.inputs, outputs = conv.outputs, panel = kernels().panel;
+  const auto inputs = conv.inputs, outputs = conv.outputs, panel = Kind::table().panel;
   const std::vector<T> nothing(inputs);
+  const auto *from = static_cast<const T *>(x.const_data_ptr());
+  auto *to = static_cast<T *>(y.mutable_data_ptr());
   // Pictures and products of so many columns stay in the second cache; where weights leave the last one, more tiles pass for each time that
   // they come back.
   const auto block = 2 * panel, some = inputs * outputs >= WIDE ? 64 : winograd::some(4096, inputs);
@@ -112,43 +127,22 @@ template <class T> void convolve(const Tensor &x, const Tensor &w, bool turned, 
     const auto rows = b - a;
     const Places<T> v(rows * inputs);
     const Places<float> m(rows * block);
-    pictures(numbers(x, kind), v, conv, a, b, nothing.data());
+    Kind::table().winograd_pictures(from, v.at(0), v.step, conv, a, b, inputs, nothing.data());
     for (int64_t first = 0; first < outputs; first += block) {
       const auto last = std::min(first + block, outputs), width = last - first;
-      for (int64_t k = 0; k < PLACES; ++k) multiply(v.at(k), u.at(k) + first * inputs, m.at(k), rows, width, inputs);
-      finish(m, bias ? in(*bias) : nullptr, static_cast<T *>(y.data_ptr()), conv, a, b, first, last);
+      for (int64_t k = 0; k < PLACES; ++k) Kind::multiply(v.at(k), u.at(k) + first * inputs, m.at(k), rows, width, inputs);
+      Kind::table().winograd_out(m.at(0), m.step, bias ? in(*bias) : nullptr, to, conv, a, b, first, last);
     }
   });
 }
 
 void convolve(const Tensor &x, const Tensor &w, bool turned, const Tensor *bias, const Tensor &y) {
-  half(x) ? convolve<Half>(x, w, turned, bias, y) : convolve<float>(x, w, turned, bias, y);
+  half(x) ? convolve<Low>(x, w, turned, bias, y) : convolve<Single>(x, w, turned, bias, y);
 }
 
-// To sums [16, outputs [first, last), inputs] those over tiles [a, b), where they are not the first.
-struct Slopes {
-  const Conv3Shape &conv;
-  int64_t first, last;
-  void add(const Tensor &g, const Tensor &x, const Places<float> &v, const Places<float> &z, int64_t a, int64_t b, const float *nothing,
-           const std::function<float *(int64_t)> &sum, bool start) const {
-    const auto inputs = conv.inputs, width = last - first, rows = b - a;
-    kernels().winograd_pictures(in(x), v.at(0), v.step, conv, a, b, kernels().panel, nothing);
-    kernels().winograd_slopes(in(g), z.at(0), z.step, conv, a, b, first, last, nothing);
-    for (int64_t k = 0; k < PLACES; ++k)
-      kernels().multiply(z.at(k), 1, width, v.at(k), start ? nullptr : sum(k), inputs, sum(k), inputs, width, inputs, rows);
-  }
-  void add(const Tensor &g, const Tensor &x, const Places<Half> &v, const Places<Half> &z, int64_t a, int64_t b, const Half *nothing,
-           const std::function<float *(int64_t)> &sum, bool start) const {
-    const auto inputs = conv.inputs, width = last - first, rows = b - a;
-    kernels_bf16.winograd_pictures_in_pairs(bits(x), v.at(0), v.step, conv, a, b, nothing);
-    kernels_bf16.winograd_slopes_in_pairs(bits(g), z.at(0), z.step, conv, a, b, first, last, nothing);
-    for (int64_t k = 0; k < PLACES; ++k)
-      kernels_bf16.multiply_to_floats(z.at(k), Left::turned(rows), v.at(k), start ? nullptr : sum(k), inputs, sum(k), inputs, width, inputs, rows);
-  }
-};
-
 // Slopes of weights w for slopes g of what they made of x: sums over parts of all tiles, which do not depend on threads, then over the parts.
-template <class T> Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) {
+template <class Kind> Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) {
+  typedef typename Kind::T T;
   const Conv3Shape conv{x.size(2), x.size(3), x.size(1), w.size(0), 1};
   const auto inputs = conv.inputs, outputs = conv.outputs, all = tiles(x);
   // What the sums of a block move is paid once for so many tiles, and pictures are turned once a block.
@@ -158,13 +152,18 @@ template <class T> Tensor weights(const Tensor &g, const Tensor &x, const Tensor
   const std::vector<T> nothing(std::max(inputs, outputs));
   const Places<float> du(outputs * inputs, parts);
   pshim::in_turns(parts * blocks, parts * blocks, [&](int64_t i, int64_t) {
-    const auto part = i / blocks, first = i % blocks * block;
-    const Slopes slopes{conv, first, std::min(first + block, outputs)};
-    // In bf16 tiles come in pairs.
-    const Places<T> v((some + 1) * inputs), z((some + 1) * (slopes.last - first));
+    const auto part = i / blocks, first = i % blocks * block, last = std::min(first + block, outputs), width = last - first;
+    // Room for a last pair.
+    const Places<T> v((some + 1) * inputs), z((some + 1) * width);
     const auto from = all * part / parts, to = all * (part + 1) / parts;
-    for (auto a = from; a < to; a += some)
-      slopes.add(g, x, v, z, a, std::min(a + some, to), nothing.data(), [&](int64_t k) { return du.at(part * PLACES + k) + first * inputs; }, a == from);
+    for (auto a = from; a < to; a += some) {
+      const auto b = std::min(a + some, to);
+      Kind::sides(x, g, v, z, conv, a, b, first, last, nothing.data());
+      for (int64_t k = 0; k < PLACES; ++k) {
+        float *sum = du.at(part * PLACES + k) + first * inputs;
+        Kind::add(z.at(k), v.at(k), a == from ? nullptr : sum, sum, width, inputs, b - a);
+      }
+    }
   });
   auto dw = at::empty_like(w);
   each(outputs, PLACES * parts * inputs, [&](int64_t a, int64_t b) {
@@ -173,7 +172,7 @@ template <class T> Tensor weights(const Tensor &g, const Tensor &x, const Tensor
   return dw;
 }
 
-Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) { return half(x) ? weights<Half>(g, x, w) : weights<float>(g, x, w); }
+Tensor weights(const Tensor &g, const Tensor &x, const Tensor &w) { return half(x) ? weights<Low>(g, x, w) : weights<Single>(g, x, w); }
 } // namespace winograd
 
 struct Conv3 : torch::autograd::Function<Conv3> {
